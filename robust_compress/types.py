@@ -357,10 +357,8 @@ class Task(Protocol):
     """One record an example, sufficient to recompute every metric."""
     ...
 
-  def compute(
-    self, statistics: Sequence[Mapping[str, np.ndarray]], weights: np.ndarray | None = None
-  ) -> dict[str, float]:
-    """Metrics as fractions, with example weights float[n] (bootstrap: other weights)."""
+  def compute(self, records: Mapping[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
+    """Metrics as fractions, from stacked records (`statistics.stack`) and example weights float[n] (bootstrap)."""
     ...
 
 
