@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import importlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,19 @@ def nearest(kind: str, name: str, known: Iterable[str], hint: str = "") -> SpecE
   close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   meant = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
   return SpecError(f"no {kind} {name!r}; {meant}" + (f" ({hint})" if hint else ""))
+
+
+def import_attribute(kind: str, name: str) -> Any:
+  """What 'package.module:attribute' names. Raises SpecError saying which half of it does not exist."""
+  module_name, _, attribute = name.partition(":")
+  try:
+    module = importlib.import_module(module_name)
+  except ImportError as error:
+    raise SpecError(f"{kind} {name!r}: cannot import {module_name!r} ({error}); is it on PYTHONPATH?") from error
+  if not hasattr(module, attribute):
+    public = [key for key in vars(module) if not key.startswith("_")]
+    raise nearest(f"attribute of {module_name}", attribute, public, f"{kind} {name}")
+  return getattr(module, attribute)
 
 
 # ------------------------------------------------------------------------------------------ literal values
@@ -220,8 +234,14 @@ def row_to_json(row: Row) -> dict[str, Any]:
 
 
 def row_from_json(fields: Mapping[str, Any]) -> Row:
-  intervals = {name: (low, high) for name, (low, high) in fields["intervals"].items()}
-  return Row(**{**fields, "cell": cell_from_json(fields["cell"]), "intervals": intervals})
+  """The row again. A null among metrics and intervals is a number that was not finite: JSON has no NaN."""
+  metrics = {name: _number(value) for name, value in fields["metrics"].items()}
+  intervals = {name: (_number(low), _number(high)) for name, (low, high) in fields["intervals"].items()}
+  return Row(**{**fields, "cell": cell_from_json(fields["cell"]), "metrics": metrics, "intervals": intervals})
+
+
+def _number(value: float | None) -> float:
+  return float("nan") if value is None else value
 
 
 def _canonical(value: Any) -> str:
