@@ -1,0 +1,108 @@
+"""The table of codecs: what exists, and the way from a name or a Point to an object.
+
+    'webp(method=6)@30' ──canonical_point──▶ Point ──load_codec──▶ Codec
+
+A codec is one file here and one line below, or anything of the user's by 'package.module:attribute': a callable whose
+keyword arguments are the options and whose result has the interface of `types.Codec`. 'none' is no codec: it is the
+point of pictures that were never coded, and its rate is the source files' own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+from robust_compress import specs
+from robust_compress.codecs import pillow
+from robust_compress.specs import nearest
+from robust_compress.types import NONE, Codec, CodecError, LevelError, Options, Point, SpecError
+
+CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
+  "jpeg": (pillow.jpeg, "quality 1-100; subsampling=420|444, optimize, progressive"),
+  "webp": (pillow.webp, "quality 0-100; method=0..6"),
+  "avif": (pillow.avif, "quality 0-100; speed=0..10, subsampling=420|444"),
+  "jpeg2000": (pillow.jpeg2000, "PSNR in dB 20-50"),
+}
+
+
+def load_codec(name_or_point: str | Point, **options: Any) -> Codec:
+  """The codec of a name, of a name with options, or of a point (its level is not looked at).
+
+  >>> load_codec('jpeg', subsampling=444).fingerprint() == load_codec('jpeg(subsampling=444)@10').fingerprint()
+  True
+
+  Raises:
+    SpecError: an unknown codec, or an unknown option; names the nearest, or the options there are.
+    CodecError: 'none'.
+  """
+  name, given = _name_and_options(name_or_point)
+  if name == NONE.codec:
+    raise CodecError("'none' is no codec: its pictures are never coded; read them from the source itself")
+  factory, given = _factory(name), {**dict(given), **options}
+  _check_options(name, factory, given)
+  return factory(**given)
+
+
+def canonical_point(point: str | Point) -> Point:
+  """The one way of writing a point: options sorted, those equal to the defaults left out, the level checked.
+
+  Raises SpecError for an unknown codec or option, LevelError for a level or a target rate that cannot be.
+  """
+  point = specs.parse_point(point)
+  if point.codec == NONE.codec:
+    if point != NONE:
+      raise SpecError(f"'{point}': 'none' takes no options and no level")
+    return NONE
+  codec = load_codec(point)
+  if (point.level is None) == (point.bpp is None):
+    raise LevelError(f"{point}: expected a level or a target rate, as in {point.codec}@{codec.levels[0]:g}")
+  if point.level is not None:
+    check_level(codec, point.level)
+  elif not 0 < point.bpp < math.inf:
+    raise LevelError(f"{point}: a target rate is a positive number of bits per pixel")
+  defaults = {key: parameter.default for key, parameter in _parameters(_factory(point.codec)).items()}
+  options = tuple(sorted((key, value) for key, value in point.options if value != defaults.get(key)))
+  return Point(point.codec, options, point.level, point.bpp)
+
+
+def check_level(codec: Codec, level: float) -> None:
+  """Raises LevelError for a level that the codec does not take: its own rule, or else the ends of its ladder."""
+  if isinstance(level, bool) or not isinstance(level, numbers.Real):
+    raise LevelError(f"{codec.name}: level {level!r} is not a number")
+  if hasattr(codec, "check_level"):
+    codec.check_level(level)
+  elif not min(codec.levels) <= level <= max(codec.levels):
+    low, high = (specs.format_number(x) for x in (codec.levels[0], codec.levels[-1]))
+    raise LevelError(f"{codec.name}@{specs.format_number(level)}: levels run from {low} to {high}")
+
+
+def _name_and_options(text: str | Point) -> tuple[str, Options]:
+  if isinstance(text, Point):
+    return text.codec, text.options
+  if "@" in text:
+    return _name_and_options(specs.parse_point(text))
+  return specs.parse_call(text)
+
+
+def _factory(name: str) -> Callable[..., Codec]:
+  if ":" in name:
+    return specs.import_attribute("codec", name)
+  if name not in CODECS:
+    raise nearest("codec", name, [*CODECS, NONE.codec], "robust-compress list codecs")
+  return CODECS[name][0]
+
+
+def _parameters(factory: Callable[..., Codec]) -> dict[str, inspect.Parameter]:
+  return dict(inspect.signature(factory).parameters)
+
+
+def _check_options(name: str, factory: Callable[..., Codec], options: dict[str, Any]) -> None:
+  parameters = _parameters(factory)
+  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    return
+  for key in options:
+    if key not in parameters:
+      raise nearest(f"option of {name}", key, parameters)

@@ -1,0 +1,204 @@
+"""JPEG, WebP, AVIF and JPEG 2000, by Pillow.
+
+    clip[t h w 3] ──save(quality)──▶ bytes of one file a frame ──open──▶ clip[t h w 3]
+
+A still picture is the plain file, so that any viewer opens it. A clip of several frames is
+
+    'CLIP' │ uint32 t │ uint32 × t lengths │ file │ file │ …          (little endian; the table is paid for)
+
+Files carry pixels only: no profile, no EXIF, no thumbnail. Decoding ignores what foreign files carry of these.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import AvifImagePlugin, Image, features
+
+from robust_compress.specs import format_call, format_number
+from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError
+
+MAX_PIXELS = 89_478_485  # of a whole clip, t·h·w; for one picture this is Pillow's own limit
+_MAGIC = b"CLIP"
+_END = b"\xff\xd9"  # end of image, end of codestream
+
+# Pictures are coded in many threads at once; a pool of its own inside every AVIF decoder would only be in their way.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+@dataclass(frozen=True)
+class PillowCodec:
+  """One of Pillow's lossy formats.
+
+  Levels run from low rate to high: `quality` for JPEG, WebP and AVIF, decibels for JPEG 2000. Any level between the
+  ends of `levels` may be asked for. Bytes and pixels depend on what `fingerprint()` names and on nothing else.
+
+  Raises:
+    SpecError: an option outside its choices; names them.
+    LevelError: a level outside `levels[0]..levels[-1]`, or a fraction where levels are whole; names the range.
+    CodecError: a picture that the format cannot hold; bytes that are not this format, are cut short, or declare more
+      than `MAX_PIXELS` pixels.
+  """
+
+  name: str
+  format: str  # Pillow's name of it
+  levels: tuple[float, ...]
+  unit: str  # what a level is
+  libraries: str  # that make the bytes and pixels, with versions
+  options: Mapping[str, Any]  # as the user may give them
+  save: Mapping[str, Any]  # arguments of Image.save, next to the level's own
+  batched: bool = field(default=False, init=False)
+
+  def fingerprint(self) -> str:
+    return f"{format_call(self.name, self.options)}, pillow {PIL.__version__}, {self.libraries}"
+
+  def check_level(self, level: float) -> None:
+    low, high = self.levels[0], self.levels[-1]
+    if not low <= level <= high or (self.unit == "quality" and level != int(level)):
+      whole = "in whole numbers " if self.unit == "quality" and low <= level <= high else ""
+      bounds = f"from {format_number(low)} to {format_number(high)}"
+      raise LevelError(f"{self.name}@{format_number(level)}: {self.unit} runs {whole}{bounds}")
+
+  def encode(self, clips: Sequence[Clip], levels: Sequence[float]) -> list[Coded]:
+    """uint8[t h w 3] clips to files, one level each. Releases the GIL while it codes (JPEG 2000 does not)."""
+    return [Coded(self._encode_one(clip, level)) for clip, level in zip(clips, levels, strict=True)]
+
+  def decode(self, blobs: Sequence[bytes]) -> list[Clip]:
+    """Files to uint8[t h w 3] clips. Nothing is allocated before the declared size is checked."""
+    return [self._decode_one(blob) for blob in blobs]
+
+  def _encode_one(self, clip: Clip, level: float) -> bytes:
+    self.check_level(level)
+    if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or clip.size == 0:
+      raise CodecError(f"{self.name}: cannot code {clip.dtype}{list(clip.shape)}; expected uint8[t h w 3], not empty")
+    arguments = {"quality": int(level)} if self.unit == "quality" else {"quality_layers": [float(level)]}
+    files = [self._save(frame, arguments) for frame in clip]
+    return files[0] if len(files) == 1 else pack(files)
+
+  def _save(self, frame: np.ndarray, arguments: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    try:
+      Image.fromarray(frame).save(buffer, self.format, **self.save, **arguments)
+    except (OSError, ValueError, RuntimeError, SystemError) as error:
+      height, width = frame.shape[:2]
+      raise CodecError(f"{self.name}: cannot code a picture of {width}x{height} pixels: {error}") from error
+    return buffer.getvalue()
+
+  def _decode_one(self, blob: bytes) -> Clip:
+    files = unpack(blob, self.name)
+    first = self._open(files[0])
+    clip_shape = (len(files), first.height, first.width, 3)
+    if first.width * first.height * len(files) > MAX_PIXELS:
+      raise CodecError(f"{self.name}: {list(clip_shape)} is over the limit of {MAX_PIXELS} pixels")
+    if len(files) == 1:
+      return self._pixels(first)[None]
+    clip = np.empty(clip_shape, np.uint8)
+    for index, file in enumerate(files):
+      frame = self._open(file)
+      if frame.size != first.size:
+        raise CodecError(f"{self.name}: frame {index} is {frame.size}, the first one {first.size}; expected one size")
+      clip[index] = self._pixels(frame)
+    return clip
+
+  def _open(self, file: bytes) -> Image.Image:
+    """The file's header, read and checked; its pixels are still coded."""
+    if self.format in ("JPEG", "JPEG2000") and not file.endswith(_END):  # their decoders may fill the rest with grey
+      raise CodecError(f"{self.name}: {len(file)} bytes that do not end in the end marker; the file is cut short")
+    try:
+      picture = Image.open(io.BytesIO(file), formats=[self.format])
+    except Exception as error:  # damaged bytes surface as nearly any type
+      raise CodecError(f"{self.name}: {len(file)} bytes are not a {self.format} file: {error}") from error
+    if getattr(picture, "n_frames", 1) != 1:
+      raise CodecError(f"{self.name}: an animation of {picture.n_frames} frames; expected one picture")
+    return picture
+
+  def _pixels(self, picture: Image.Image) -> np.ndarray:
+    try:
+      return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    except Exception as error:
+      raise CodecError(f"{self.name}: damaged or cut short: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------- clips of frames
+
+
+def pack(files: Sequence[bytes]) -> bytes:
+  """Files of the frames of a clip as one blob, behind a table of their lengths."""
+  return b"".join([_MAGIC, struct.pack(f"<{len(files) + 1}I", len(files), *map(len, files)), *files])
+
+
+def unpack(blob: bytes, name: str = "clip") -> list[bytes]:
+  """The inverse of `pack`; a blob without a table is one file. Raises CodecError for a table that does not add up."""
+  if blob[:4] != _MAGIC:
+    return [blob]
+  n_frames = int.from_bytes(blob[4:8], "little")
+  table_end = 8 + 4 * n_frames
+  if n_frames == 0 or table_end > len(blob):
+    raise CodecError(f"{name}: a table of {n_frames} frames does not fit in {len(blob)} bytes; the clip is damaged")
+  lengths = struct.unpack_from(f"<{n_frames}I", blob, 8)
+  if table_end + sum(lengths) != len(blob):
+    expected = table_end + sum(lengths)
+    raise CodecError(f"{name}: {len(blob)} bytes where the frame table declares {expected}; the clip is damaged")
+  ends = np.cumsum((table_end, *lengths))
+  return [blob[start:end] for start, end in itertools.pairwise(ends)]
+
+
+# ----------------------------------------------------------------------------------------------- formats
+
+
+def jpeg(*, subsampling: int = 420, optimize: bool = False, progressive: bool = False) -> PillowCodec:
+  """JPEG as `Image.save(quality=…)` writes it: baseline with the standard's Huffman tables, unless options say else.
+
+  Quality 0 is no level: libjpeg makes it 1, and Pillow 75.
+  """
+  save = {"subsampling": _subsampling("jpeg", subsampling), "optimize": optimize, "progressive": progressive}
+  levels = (1, 5, 10, 15, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95, 100)
+  library = f"libjpeg-turbo {features.version('libjpeg_turbo') or 'absent, libjpeg ' + str(features.version('jpg'))}"
+  options = {"subsampling": subsampling, "optimize": optimize, "progressive": progressive}
+  return PillowCodec("jpeg", "JPEG", levels, "quality", library, options, save)
+
+
+def webp(*, method: int = 4) -> PillowCodec:
+  """Lossy WebP (always 4:2:0). `method` runs from 0, fast, to 6, small files."""
+  _choice("webp", "method", method, range(7))
+  levels = (0, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
+  library = f"libwebp {features.version('webp')}"
+  return PillowCodec("webp", "WEBP", levels, "quality", library, {"method": method}, {"method": method})
+
+
+def avif(*, speed: int = 6, subsampling: int = 420) -> PillowCodec:
+  """AVIF by libaom. `speed` runs from 0, small files, to 10. One thread a picture: more would change the bytes."""
+  _choice("avif", "speed", speed, range(11))
+  sampling = _subsampling("avif", subsampling)
+  levels = (0, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
+  coders = ", ".join(f"{name} {AvifImagePlugin.get_codec_version(name)}" for name in ("aom", "dav1d"))
+  library = f"libavif {features.version('avif')}, {coders}"
+  save = {"speed": speed, "subsampling": sampling, "codec": "aom", "max_threads": 1}
+  return PillowCodec("avif", "AVIF", levels, "quality", library, {"speed": speed, "subsampling": subsampling}, save)
+
+
+def jpeg2000() -> PillowCodec:
+  """JPEG 2000 with the irreversible (9/7) wavelet and colour transform, one quality layer.
+
+  A level is the PSNR in dB that the encoder aims at for the transformed components; pixels come within about 2 dB.
+  """
+  levels = (20, 22.5, 25, 27.5, 30, 32.5, 35, 37.5, 40, 42.5, 45, 47.5, 50)
+  save = {"quality_mode": "dB", "irreversible": True, "mct": 1}
+  return PillowCodec("jpeg2000", "JPEG2000", levels, "PSNR in dB", f"openjpeg {features.version('jpg_2000')}", {}, save)
+
+
+def _choice(codec: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
+  if isinstance(value, bool) or value not in allowed:
+    raise SpecError(f"{codec}({option}={value}): expected one of {', '.join(map(str, allowed))}")
+
+
+def _subsampling(codec: str, value: int) -> str:
+  _choice(codec, "subsampling", value, (420, 444))
+  return {420: "4:2:0", 444: "4:4:4"}[value]

@@ -1,0 +1,54 @@
+"""Small stand-ins that several tests share: pictures with structure, and a source of them in memory."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from robust_compress.types import DataError, Picture
+
+
+def photo(height: int = 48, width: int = 64, seed: int = 0, n_frames: int = 1) -> np.ndarray:
+  """uint8[t h w 3] with smooth colour, an edge and texture, so that codecs behave as on photographs."""
+  rng = np.random.default_rng(seed)
+  y, x = np.mgrid[:height, :width] / max(height, width)
+  phase, tilt = rng.uniform(0, 6, 3), rng.uniform(2, 9, 3)
+  frames = []
+  for t in range(n_frames):
+    smooth = 128 + 70 * np.sin(phase + tilt * (x + 0.02 * t)[..., None] + 4 * y[..., None])
+    edge = 40 * (x + 0.02 * t > 0.3 + 0.4 * y)[..., None]
+    frames.append(smooth + edge + rng.normal(0, 6, (height, width, 1)))
+  return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+class MemorySource:
+  """Clips in memory as a `types.Source`. Indices in `bad` raise DataError, as unreadable files do."""
+
+  classes = ("dark", "light")
+
+  def __init__(self, clips, ids=None, bad=()):
+    self.clips, self.bad = list(clips), frozenset(bad)
+    self.ids = list(ids) if ids is not None else [f"picture/{i:04d}.png" for i in range(len(self.clips))]
+    self.reads: list[int] = []
+
+  def __len__(self) -> int:
+    return len(self.clips)
+
+  def id(self, index: int) -> str:
+    return self.ids[index]
+
+  def target(self, index: int) -> dict[str, np.ndarray]:
+    return {"label": np.int32(self.clips[index].mean() > 127)}
+
+  def picture(self, index: int) -> Picture:
+    self.reads.append(index)
+    if index in self.bad:
+      raise DataError(f"{self.ids[index]}: truncated")
+    return Picture(self.clips[index], None)
+
+  def fingerprint(self) -> str:
+    digest = hashlib.sha256(repr(self.ids).encode())
+    for clip in self.clips:
+      digest.update(clip.tobytes())
+    return digest.hexdigest()[:16]
