@@ -1,0 +1,109 @@
+"""The models that exist: an architecture, a tag for its weights, how these are fed, and who measured them.
+
+    load_model('resnet50.a1_in1k') ──▶ ModelSpec ──load_weights──▶ {'params': …, 'batch_stats': …}
+
+Names are timm's, tag included. A row holds what timm's own configuration (1.0.31) and torchvision's (0.28) say of
+evaluation at 224 pixels: `resize` is floor(224 / crop_pct). Scores stand beside the rows they were read from.
+The files of the architectures are imported when a model is loaded, so that listing needs no jax.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from robust_compress import specs
+from robust_compress.models.weights import load_weights, template
+from robust_compress.types import InputSpec, ModelSpec, Published, SpecError, Weights
+
+__all__ = ["MODELS", "Classifier", "load_model", "load_weights", "template"]
+
+_TIMM = "results/results-imagenet.csv of huggingface/pytorch-image-models, commit 4e5207c7"
+_TORCHVISION = "torchvision 0.28, weights.meta['_metrics']"
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class Classifier:
+  """A row of the table: called, it is the ModelSpec."""
+
+  name: str
+  builder: str  # 'file:function' in this folder; the file has RULES too
+  source: str  # of the base weights
+  resize: int | None
+  interpolation: str
+  n_params: int
+  top1: float | None = None  # percent, as published
+  read_at: str = _TIMM
+  normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = _IMAGENET
+  size: int = 224
+  classes: str = "imagenet1k"
+  rules: str = "RULES"
+
+  def __call__(self) -> ModelSpec:
+    file, function = self.builder.split(":")
+    module = importlib.import_module(f"{__name__}.{file}")
+    return ModelSpec(
+      name=self.name,
+      task="classification",
+      build=getattr(module, function),
+      input=InputSpec((self.size, self.size), self.resize, self.interpolation, *self.normalisation),
+      base=Weights(self.source),
+      rules=getattr(module, self.rules),
+      classes=self.classes,
+      n_params=self.n_params,
+      published=None if self.top1 is None else Published("top1", round(self.top1 / 100, 5), self.read_at),
+    )
+
+
+def _timm(name: str, builder: str, resize: int, interpolation: str, n_params: int, top1: float, **more) -> Classifier:
+  return Classifier(name, builder, f"timm:{name}", resize, interpolation, n_params, top1, **more)
+
+
+def _tv(name: str, builder: str, file: str, resize: int, n_params: int, top1: float, **more) -> Classifier:
+  source = f"torchvision:{file}.pth"
+  return Classifier(name, builder, source, resize, "bilinear", n_params, top1, _TORCHVISION, **more)
+
+
+_ROWS: tuple[Classifier, ...] = (
+  _timm("resnet18.a1_in1k", "resnet:resnet18", 235, "bicubic", 11_689_512, 71.504),
+  _timm("resnet34.a1_in1k", "resnet:resnet34", 235, "bicubic", 21_797_672, 76.420),
+  _timm("resnet50.a1_in1k", "resnet:resnet50", 235, "bicubic", 25_557_032, 80.382),
+  _timm("resnet101.a1_in1k", "resnet:resnet101", 235, "bicubic", 44_549_160, 81.494),
+  _timm("resnet101.a1h_in1k", "resnet:resnet101", 235, "bicubic", 44_549_160, 81.950),
+  _timm("resnet152.a1_in1k", "resnet:resnet152", 235, "bicubic", 60_192_808, 81.998),
+  _timm("resnet152.a1h_in1k", "resnet:resnet152", 235, "bicubic", 60_192_808, 82.818),
+  _tv("resnet18.tv_in1k", "resnet:resnet18", "resnet18-f37072fd", 256, 11_689_512, 69.758),
+  _tv("resnet34.tv_in1k", "resnet:resnet34", "resnet34-b627a593", 256, 21_797_672, 73.314),
+  _tv("resnet50.tv_in1k", "resnet:resnet50", "resnet50-0676ba61", 256, 25_557_032, 76.130),
+  _tv("resnet50.tv2_in1k", "resnet:resnet50", "resnet50-11ad3fa6", 232, 25_557_032, 80.858),
+  _tv("resnet101.tv_in1k", "resnet:resnet101", "resnet101-63fe2227", 256, 44_549_160, 77.374),
+  _tv("resnet101.tv2_in1k", "resnet:resnet101", "resnet101-cd907fc2", 232, 44_549_160, 81.886),
+  _tv("resnet152.tv_in1k", "resnet:resnet152", "resnet152-394f9c45", 256, 60_192_808, 78.312),
+  _tv("resnet152.tv2_in1k", "resnet:resnet152", "resnet152-f82ba261", 232, 60_192_808, 82.284),
+)
+
+MODELS: dict[str, Callable[[], ModelSpec]] = {row.name: row for row in _ROWS}
+
+
+def load_model(name: str) -> ModelSpec:
+  """A model of the table, or the user's own as 'package.module:attribute' (a ModelSpec, or what returns one).
+
+  Raises:
+    SpecError: an unknown name, with the nearest; an attribute that is not a ModelSpec.
+  """
+  if name in MODELS:
+    return MODELS[name]()
+  if ":" not in name:
+    raise specs.nearest("model", name, MODELS, "robust-compress list models")
+  module, _, attribute = name.partition(":")
+  try:
+    model = getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError) as error:
+    raise SpecError(f"model {name!r} cannot be imported ({error}); expected package.module:attribute") from error
+  model = model if isinstance(model, ModelSpec) else model()
+  if not isinstance(model, ModelSpec):
+    raise SpecError(f"model {name!r} is a {type(model).__name__}; expected a ModelSpec or a function that returns one")
+  return model

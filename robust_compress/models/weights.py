@@ -1,0 +1,101 @@
+"""Base weights: from a file, a hub's cache, or a seed, as variables of the model.
+
+Weights.source   'random'               initialised from the seed
+                 'file:<sha256>'        the caller's file with that content
+                 'timm:<tag>'           timm's safetensors, by huggingface_hub or from the caller's file
+                 'torchvision:<file>'   torchvision's file, which the caller has downloaded
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robust_compress import convert
+from robust_compress.types import ModelSpec, WeightsError
+
+Files = Mapping[str, str | os.PathLike] | str | os.PathLike | None
+
+
+def template(model: ModelSpec) -> dict[str, Any]:
+  """Shapes and types of the model's variables, computed without allocating them."""
+  import jax
+
+  return jax.eval_shape(lambda: _init(model, 0))
+
+
+def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
+  """The model's base weights as variables: {'params': …} and, with batch norm, {'batch_stats': …}.
+
+  Args:
+    model: its `base.source` says which weights, its `rules` how their keys translate.
+    files: a path, or paths by source or by model name. Needed for 'file:' and 'torchvision:'; wins over the hub.
+
+  Raises:
+    WeightsError: not found, not the file that the source names, or not fitting the model.
+  """
+  import jax
+
+  if model.base.source == "random":
+    return jax.jit(lambda: _init(model, model.base.seed))()
+  path = locate(model, files)
+  return convert.to_variables(convert.read(path), model.rules, template(model), f"{model.name} from {path}")
+
+
+def locate(model: ModelSpec, files: Files = None) -> Path:
+  """The file of the model's base weights, checked against the hash that its source carries, if it does."""
+  kind, _, detail = model.base.source.partition(":")
+  path = files.get(model.base.source, files.get(model.name)) if isinstance(files, Mapping) else files
+  if kind == "timm" and path is None:
+    return _from_hub(model.name, detail)
+  if kind not in ("timm", "torchvision", "file"):
+    raise WeightsError(
+      f"{model.name}: weights of source {model.base.source!r} are in no file; expected random, "
+      "file:…, timm:… or torchvision:…"
+    )
+  if path is None:
+    raise WeightsError(
+      f"{model.name}: give the path of its weights, {detail if kind == 'torchvision' else model.base.source}"
+    )
+  path = Path(path)
+  expected = detail if kind == "file" else "".join(re.findall(r"-([0-9a-f]{8})\.pth$", detail))
+  if not path.is_file():
+    raise WeightsError(f"{model.name}: no file {path}; expected its weights, {model.base.source}")
+  if not (actual := sha256(path)).startswith(expected):
+    raise WeightsError(
+      f"{model.name}: {path} has SHA-256 {actual}, expected {expected}…; it is another file or damaged"
+    )
+  return path
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """Hex digits of a file's hash, as 'file:<sha256>' wants them."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _init(model: ModelSpec, seed: int) -> Any:
+  import jax
+  import jax.numpy as jnp
+
+  return model.module().init(jax.random.key(seed), jnp.zeros((1, *model.input.size, 3), jnp.float32), train=False)
+
+
+def _from_hub(name: str, tag: str) -> Path:
+  remedy = f"or give the path of its model.safetensors (from huggingface.co/timm/{tag})"
+  try:
+    from huggingface_hub import hf_hub_download
+  except ImportError as error:
+    raise WeightsError(
+      f"{name}: downloading needs the extra 'hub', pip install 'robust-compress[hub]'; {remedy}"
+    ) from error
+  try:
+    return Path(hf_hub_download(f"timm/{tag}", "model.safetensors"))
+  except Exception as error:  # the hub raises its own, requests' and httpx's errors, by version
+    raise WeightsError(
+      f"{name}: timm/{tag} is not in the hub's cache and cannot be fetched ({error}); {remedy}"
+    ) from error
