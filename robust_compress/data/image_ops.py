@@ -1,0 +1,171 @@
+"""What is done to pixels between a file and a model, with Pillow and numpy only.
+
+    bytes ──decode_picture──▶ clip ──apply_view──▶ what the codec sees ──to_input──▶ what the model sees
+
+Geometry follows torchvision's PIL transforms to the last pixel, because published weights were scored through
+them: `Resize(int)` brings the shorter side to that many pixels and truncates the longer one, `CenterCrop` rounds
+half to even and pads with black. Every function takes and returns uint8[t h w 3] and treats all frames alike.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from robust_compress.types import Clip, DataError, InputSpec, SpecError, View
+
+VERSION = "1"  # of the geometry; raised when a function here would return other pixels than before
+MAX_PIXELS = 178_956_970  # above this Pillow too calls a picture a decompression bomb: half a gigabyte of RGB
+
+Size = int | tuple[int, int]
+_FILTERS = {
+  "nearest": Image.Resampling.NEAREST,
+  "bilinear": Image.Resampling.BILINEAR,
+  "bicubic": Image.Resampling.BICUBIC,
+  "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+# -------------------------------------------------------------------------------------------- decoding
+
+
+def decode_picture(data: bytes, name: str) -> Clip:
+  """Bytes of a picture file to uint8[1 h w 3].
+
+  The first frame of an animation counts. Grey and palette become RGB, alpha is dropped without compositing, CMYK goes
+  through Pillow's plain conversion, 16 bits keep their upper 8: all as torchvision and TFDS do. Like them, and unlike
+  a viewer, nothing is rotated by the EXIF tag.
+
+  Raises:
+    DataError: names `name` when the bytes are no picture, stop short, or declare more than MAX_PIXELS pixels (which is
+      checked before anything is decoded).
+  """
+  try:
+    with Image.open(io.BytesIO(data)) as image:
+      _check_size(image.height, image.width, name)
+      return _to_rgb(image)[None]
+  except DataError:
+    raise
+  except Image.DecompressionBombError as error:
+    raise _too_large(name, str(error)) from error
+  except Exception as error:  # a damaged file makes Pillow raise anything from OSError to IndexError
+    raise DataError(f"{name}: unreadable or truncated picture of {len(data)} bytes ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+  ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library in this process may have asked for half pictures
+  if image.mode == "F":
+    raise ValueError("floating-point pixels have no defined range")
+  if image.mode.startswith("I"):
+    grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+  return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+  if height * width > MAX_PIXELS:
+    raise _too_large(name, f"{width}x{height} pixels")
+
+
+def _too_large(name: str, what: str) -> DataError:
+  return DataError(f"{name}: {what}; at most {MAX_PIXELS} pixels are decoded. Leave the picture out or shrink it")
+
+
+# -------------------------------------------------------------------------------------------- geometry
+
+
+def resize(clip: Clip, size: Size, interpolation: str) -> Clip:
+  """Brings the shorter side to `size` pixels, or the picture to exactly `size` = (h, w).
+
+  Raises DataError where the result of a very long picture would exceed MAX_PIXELS.
+  """
+  height, width = _resized(clip.shape[1:3], size)
+  if (height, width) == clip.shape[1:3]:
+    return clip
+  _check_size(height, width, f"picture of {clip.shape[2]}x{clip.shape[1]} resized to {size}")
+  frames = [Image.fromarray(frame).resize((width, height), _filter(interpolation)) for frame in clip]
+  return np.stack([np.asarray(frame) for frame in frames])
+
+
+def _resized(shape: tuple[int, int], size: Size) -> tuple[int, int]:
+  if not isinstance(size, int):
+    return size
+  height, width = shape
+  if width <= height:
+    return int(size * height / width), size
+  return size, int(size * width / height)
+
+
+def center_crop(clip: Clip, size: Size) -> Clip:
+  """The middle `size` (a side or (h, w)) of each frame, on black where the frame is smaller."""
+  height, width = (size, size) if isinstance(size, int) else size
+  missing_h, missing_w = max(height - clip.shape[1], 0), max(width - clip.shape[2], 0)
+  if missing_h or missing_w:
+    sides = [(missing // 2, (missing + 1) // 2) for missing in (missing_h, missing_w)]
+    clip = np.pad(clip, [(0, 0), *sides, (0, 0)])
+  top, left = round((clip.shape[1] - height) / 2), round((clip.shape[2] - width) / 2)
+  return clip[:, top : top + height, left : left + width]
+
+
+def random_resized_crop(
+  clip: Clip,
+  rng: np.random.Generator,
+  size: tuple[int, int],
+  scale: tuple[float, float],
+  ratio: tuple[float, float],
+  interpolation: str,
+) -> Clip:
+  """A random part of the picture, brought to `size` = (h, w): Szegedy's augmentation by torchvision's algorithm.
+
+  `scale` bounds the part's share of the area, `ratio` its width over height, drawn on a logarithmic scale.
+  """
+  top, left, height, width = _random_box(clip.shape[1:3], rng, scale, ratio)
+  return resize(clip[:, top : top + height, left : left + width], size, interpolation)
+
+
+def _random_box(
+  shape: tuple[int, int], rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+  """(top, left, height, width): ten tries, then the largest centred box that keeps the ratio within bounds."""
+  height, width = shape
+  for _ in range(10):
+    area = height * width * rng.uniform(*scale)
+    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    if 0 < w <= width and 0 < h <= height:
+      return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+  w = min(width, round(height * ratio[1]))
+  h = min(height, round(width / ratio[0]))
+  return (height - h) // 2, (width - w) // 2, h, w
+
+
+def flip(clip: Clip) -> Clip:
+  """Left and right exchanged."""
+  return clip[:, :, ::-1]
+
+
+def _filter(interpolation: str) -> Image.Resampling:
+  if interpolation not in _FILTERS:
+    raise SpecError(f"interpolation {interpolation!r}; expected one of {', '.join(_FILTERS)}")
+  return _FILTERS[interpolation]
+
+
+# --------------------------------------------------------------------------------------- views and inputs
+
+
+def apply_view(clip: Clip, view: View) -> Clip:
+  """What the codec sees of a source picture."""
+  if view.resize is not None:
+    clip = resize(clip, view.resize, view.interpolation)
+  return clip if view.crop is None else center_crop(clip, view.crop)
+
+
+def to_input(clip: Clip, spec: InputSpec, view: View) -> np.ndarray:
+  """uint8[h w 3] that the model is fed: the first frame in the model's evaluation geometry, or as it is."""
+  if view.input == "asis":
+    return clip[0]
+  frame = clip[:1] if spec.resize is None else resize(clip[:1], spec.resize, spec.interpolation)
+  return center_crop(frame, spec.size)[0]

@@ -1,0 +1,147 @@
+"""Where pictures come from: folders, a labels csv, TFDS, rendered scenes, or the user's own class.
+
+    'folders(path=pictures):val[:100]' ──open_source──▶ Source ──ViewedSource──▶ what the codec sees
+
+Every source is random access. A name that is not in SOURCES is a TFDS set, or 'package.module:attribute'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from robust_compress.data import files, image_ops, tfds_source
+from robust_compress.specs import key_of, nearest, parse_data
+from robust_compress.types import Data, DataError, Picture, Source, SpecError, View
+
+SOURCES: dict[str, tuple[Callable[..., Source] | str, str]] = {
+  "folders": (files.folders, "path/split/class/picture; split 'all': path/class/picture"),
+  "csv": (files.labels_csv, "a folder with labels.csv: file and wnid or label; split 'all'; file=labels.csv"),
+  "scenes": ("robust_compress.data.scenes:Scenes", "rendered by this project, nothing to download"),
+}
+
+
+def open_source(data: Data | str, data_dir: str | os.PathLike = "data") -> Source:
+  """The examples that `data` names, in a fixed order, before any view.
+
+  Raises:
+    SpecError: an option that its kind does not have.
+    DataError: a data set that is missing (what was looked for, what is there), empty, or not as it claims.
+  """
+  data = parse_data(data)
+  source = _opened(data, Path(data_dir))
+  if data.start is None and data.stop is None:
+    return source
+  start, stop, _ = slice(data.start, data.stop).indices(len(source))
+  if start >= stop:
+    raise DataError(f"{data}: no example in [{start}:{stop}]; the split has {len(source)}")
+  sliced = getattr(source, "sliced", None) or functools.partial(SlicedSource, source)
+  return sliced(start, stop)
+
+
+def _opened(data: Data, data_dir: Path) -> Source:
+  """The whole split."""
+  entry = SOURCES[data.name][0] if data.name in SOURCES else data.name
+  if callable(entry):
+    factory = functools.partial(entry, data.split, data_dir)
+  elif ":" in entry:
+    factory = functools.partial(_attribute(entry), data.split)
+  else:
+    factory = functools.partial(tfds_source.open_tfds, entry, data.split, data_dir)
+  _check_options(data, factory)
+  return factory(**dict(data.options))
+
+
+def _attribute(name: str) -> Callable[..., Source]:
+  """'package.module:attribute', to be called as attribute(split, **options)."""
+  module, _, attribute = name.partition(":")
+  try:
+    return getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError) as error:
+    raise SpecError(f"data {name!r} cannot be imported ({error}); expected package.module:attribute") from error
+
+
+def _check_options(data: Data, factory: Callable[..., Source]) -> None:
+  parameters = inspect.signature(factory).parameters
+  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    return
+  for key, _ in data.options:
+    if key not in parameters:
+      raise nearest(f"option of {data.name}", key, [*parameters, *(f.name for f in dataclasses.fields(View))])
+
+
+# ------------------------------------------------------------------------------- sources made of sources
+
+
+@dataclasses.dataclass(frozen=True)
+class SlicedSource:
+  """Examples start..stop of another source."""
+
+  source: Source
+  start: int
+  stop: int
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    return self.source.classes
+
+  def __len__(self) -> int:
+    return self.stop - self.start
+
+  def id(self, index: int) -> str:
+    return self.source.id(self._inner(index))
+
+  def target(self, index: int) -> dict[str, np.ndarray]:
+    return self.source.target(self._inner(index))
+
+  def picture(self, index: int) -> Picture:
+    return self.source.picture(self._inner(index))
+
+  def fingerprint(self) -> str:
+    return key_of([self.source.fingerprint(), self.start, self.stop])
+
+  def _inner(self, index: int) -> int:
+    if not 0 <= index < len(self):
+      raise IndexError(index)
+    return self.start + index
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewedSource:
+  """A source as the codec sees it. Only the identity view keeps `n_bytes`: no file holds any other view."""
+
+  source: Source
+  view: View
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    return self.source.classes
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def id(self, index: int) -> str:
+    return self.source.id(index)
+
+  def target(self, index: int) -> dict[str, np.ndarray]:
+    return self.source.target(index)
+
+  def picture(self, index: int) -> Picture:
+    picture = self.source.picture(index)
+    if self.view.is_identity:
+      return picture
+    return Picture(image_ops.apply_view(picture.clip, self.view), None)
+
+  def fingerprint(self) -> str:
+    """The source's, and what the view makes of it. How the model is then fed is not part of it."""
+    if self.view.is_identity:
+      return self.source.fingerprint()
+    view = [self.view.resize, self.view.crop, self.view.interpolation, image_ops.VERSION]
+    return key_of([self.source.fingerprint(), view])

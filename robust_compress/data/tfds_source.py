@@ -1,0 +1,175 @@
+"""Image-classification sets prepared by TensorFlow Datasets, with random access and without tensorflow.
+
+    array_record shards ──tfds.data_source──┐
+    tfrecord shards ──index of offsets──────┴──▶ record ──image bytes as stored──▶ decode_picture ──▶ Picture
+
+Image bytes are taken undecoded, so that the rate of originals is that of the stored file and all pixels come from
+Pillow. TFRecord files have no index of their own: one pass over the record headers makes one (12 bytes read a record,
+8 bytes kept), after which they are read by offset like the others.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from robust_compress.data import image_ops
+from robust_compress.data.files import sampled
+from robust_compress.specs import key_of, nearest
+from robust_compress.types import DataError, Picture
+
+OTHERS = ("folders", "csv", "scenes")  # kinds of data that are no TFDS set; for the hint after a misspelt name
+HEADER = struct.Struct("<QI")  # a TFRecord: length, its checksum, the record, its checksum (4 bytes)
+
+
+def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None, **unknown: Any) -> TfdsSource:
+  """A prepared TFDS set with an image and a label: 'imagenet2012', 'imagenette/320px-v2', 'cifar10'.
+
+  It is looked for in data_dir, then where TFDS itself keeps its data. Nothing is downloaded.
+  """
+  builder = _builder(name if version is None else f"{name}:{version}", data_dir)
+  if unknown:  # said only now, so that a misspelt 'csv(path=…)' is first told that it is no data set
+    raise nearest(f"option of {name}", min(unknown), ["version"])
+  info = builder.info
+  image, label = info.supervised_keys or ("image", "label")
+  if not (image in info.features and hasattr(info.features.get(label), "names")):
+    raise DataError(f"{name}: its features are {', '.join(info.features)}; expected an image and a class label")
+  if split not in info.splits:
+    raise DataError(f"{name}: no split {split!r} in {info.data_dir}; it has {', '.join(info.splits)}")
+  records = _records(builder, split, image)
+  classes = tuple(info.features[label].names)
+  return TfdsSource(f"{info.full_name}:{split}", records, image, label, classes, range(len(records)))
+
+
+def _builder(name: str, data_dir: Path) -> Any:
+  import tensorflow_datasets as tfds
+
+  places = [os.fspath(data_dir.absolute()), tfds.core.constants.DATA_DIR]
+  for place in places:
+    try:
+      builder = tfds.builder(name, data_dir=place)
+    except tfds.core.DatasetNotFoundError:
+      continue
+    if builder.info.splits:
+      return builder
+  known = tfds.list_builders(with_community_datasets=False)
+  base = name.partition("/")[0].partition(":")[0]
+  if base not in known:
+    raise nearest("data", base, [*OTHERS, *known], "robust-compress list datasets")
+  raise DataError(
+    f"{name}: not prepared in {' or '.join(places)}; run `tfds build {name} --data_dir={places[0]}` first"
+  )
+
+
+def _records(builder: Any, split: str, image: str) -> Sequence[Mapping[str, Any]]:
+  """Examples of a split with the image left as bytes."""
+  import tensorflow_datasets as tfds
+
+  decoders = {image: tfds.decode.SkipDecoding()}
+  try:
+    return builder.as_data_source(split, decoders=decoders)
+  except NotImplementedError:  # prepared in a format without random access
+    paths = [instruction.filename for instruction in builder.info.splits[split].file_instructions]
+    return TFRecords(paths, lambda record: builder.info.features.deserialize_example_np(record, decoders=decoders))
+
+
+class TFRecords:
+  """Random access to uncompressed TFRecord files, by an index of where each record starts."""
+
+  def __init__(self, paths: Sequence[str], parse: Callable[[bytes], Mapping[str, Any]]):
+    self._paths = [epath.Path(path) for path in paths]
+    self._parse = parse
+    self._offsets = [_offsets(path) for path in self._paths]
+    self._ends = list(itertools.accumulate(map(len, self._offsets)))
+
+  def __len__(self) -> int:
+    return self._ends[-1]
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    shard = bisect.bisect_right(self._ends, index)
+    offset = self._offsets[shard][index - self._ends[shard]]  # counted from the end of the shard
+    with self._paths[shard].open("rb") as stream:
+      stream.seek(offset)
+      length, _ = HEADER.unpack(stream.read(HEADER.size))
+      return self._parse(stream.read(length))
+
+
+def _offsets(path: epath.Path) -> np.ndarray:
+  """int64[n]: where the records of a file start. Raises DataError where the last one stops short."""
+  size, offset, offsets = path.stat().length, 0, []
+  with path.open("rb") as stream:
+    while offset < size:
+      stream.seek(offset)
+      header = stream.read(HEADER.size)
+      offsets.append(offset)
+      offset += HEADER.size + (HEADER.unpack(header)[0] if len(header) == HEADER.size else size) + 4
+  if offset != size:
+    raise DataError(f"{path}: stops short at byte {size}; prepare the data set again")
+  return np.asarray(offsets, np.int64)
+
+
+@dataclasses.dataclass
+class TfdsSource:
+  """A split of a TFDS set. Ids are positions in it ('validation-00000012'), which TFDS keeps fixed for a version."""
+
+  name: str  # 'imagenette/320px-v2/1.0.0:validation'
+  records: Sequence[Mapping[str, Any]]
+  image: str  # names of the two features
+  label: str
+  classes: tuple[str, ...]
+  indices: range  # of the split, what this source holds
+
+  def __post_init__(self) -> None:
+    self._labels = np.full(len(self.indices), -1, np.int32)  # known once their record was read
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def id(self, index: int) -> str:
+    return f"{self.name.rpartition(':')[2]}-{self.indices[index]:08d}"
+
+  def target(self, index: int) -> dict[str, np.ndarray]:
+    """{'label': int32[]}. Free after `picture(index)`; before it, the record is read."""
+    if self._labels[index] < 0:
+      self.read(index)
+    return {"label": self._labels[index].copy()}
+
+  def picture(self, index: int) -> Picture:
+    data = self.read(index)
+    return Picture(image_ops.decode_picture(data, f"{self.name}[{self.indices[index]}]"), len(data))
+
+  def read(self, index: int) -> bytes:
+    """The picture file as TFDS stored it."""
+    record = self.records[self.indices[index]]
+    label = int(record[self.label])
+    if not 0 <= label < len(self.classes):
+      raise DataError(f"{self.id(index)}: label {label} is out of range; {self.name} has {len(self.classes)} classes")
+    self._labels[index] = label
+    return record[self.image]
+
+  def sliced(self, start: int, stop: int) -> TfdsSource:
+    return dataclasses.replace(self, indices=self.indices[start:stop])
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
+    contents = [hashlib.sha256(self.read(index)).hexdigest() for index in sampled(len(self))]
+    labels = [int(self._labels[index]) for index in sampled(len(self))]
+    return key_of([self.name, self.indices.start, self.indices.stop, self.classes, labels, contents])
+
+  def fingerprint(self) -> str:
+    """Hash of name, version, split, range and classes, and of labels and contents of all or sampled examples.
+
+    TFDS versions its data, so of a large set no more is read than `files.sampled` says.
+    """
+    return self._fingerprint
