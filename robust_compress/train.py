@@ -1,0 +1,294 @@
+"""The only training loop.
+
+    batches(step) ─▶ rows of a device ─▶ augment ─▶ model ─▶ {name: (sum, weight)} ─▶ gradient ─psum─▶ optimiser ─▶ state
+                      └── microbatch by microbatch, by lax.scan ──┘
+
+A loss is Σ sum / Σ weight over all devices and microbatches, term by term, so one device with the whole batch equals two
+with half of it each, and four microbatches equal one (batch norm and dropout apart, which see what they are given).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import parameter_overview
+from etils import epath
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from robust_compress import optim, parallel, specs
+from robust_compress.metric_writers import JsonlWriter, Writer
+from robust_compress.parallel import AXIS, REPLICATED, ROWS
+from robust_compress.state import Checkpoints, TrainState
+from robust_compress.types import Batch, Batches, ModelSpec, Recipe, Task, TrainError
+
+LOG_EVERY = 20  # steps; the only moments at which the host waits for the device
+
+
+def train(
+  model: ModelSpec,
+  task: Task,
+  batches: Batches,
+  recipe: Recipe,
+  workdir: epath.PathLike,
+  *,
+  variables: Mapping[str, Any],
+  n_examples: int,
+  seed: int = 0,
+  mesh: Mesh | None = None,
+  writer: Writer | None = None,
+  groups: Sequence[optim.Group] = (),
+  checkpoint_every: int | None = None,
+  progress: bool = True,
+) -> dict[str, Any]:
+  """Trains `variables` by the recipe, or goes on where an earlier call with this workdir was cut off.
+
+  Args:
+    batches: start_step -> this host's rows of every batch from that step on: recipe.batch_size / n_hosts of them.
+    workdir: gets checkpoints/, metrics.jsonl and training.json; on several hosts a folder that all of them see.
+    variables: {'params': …, 'batch_stats': …} to start from, numpy or jax arrays; left as they are.
+    n_examples: how many make an epoch.
+    groups: parameters with an optimiser of their own.
+    checkpoint_every: steps; by default a twentieth of the whole, within 50 and 2000.
+
+  Returns:
+    The trained variables as numpy arrays, raw or averaged as `recipe.evaluate` says.
+
+  Raises:
+    TrainError: a recipe that does not fit the data or the devices, a workdir of another training, batches that end, a
+      loss that is not finite. The last good checkpoint is kept.
+  """
+  mesh = mesh or parallel.mesh()
+  n_steps = optim.n_steps(recipe, n_examples)
+  _check(recipe, mesh)
+  workdir = epath.Path(workdir)
+  chief = parallel.host() == 0
+  workdir.mkdir(parents=True, exist_ok=True)
+  _claim(workdir, {"model": model.name, "recipe": recipe.canonical(), "n_steps": n_steps, "seed": seed}, chief)
+  checkpoint_every = checkpoint_every or min(max(n_steps // 20, 50), 2000)
+
+  model = model.bound(dtype=recipe.dtype, batch_norm=recipe.batch_norm, dropout=recipe.dropout)
+  optimizer = optim.optimizer(recipe, n_steps, groups)
+  fresh = initial_state(variables, optimizer, recipe, seed)
+  checkpoints = Checkpoints(workdir / "checkpoints")
+  restored = checkpoints.restore(fresh)
+  state = parallel.replicate(fresh if restored is None else restored, mesh)
+  start = int(fresh.step if restored is None else restored.step)
+  step_fn = train_step(model, task, recipe, optimizer, optim.schedule(recipe, n_steps), mesh)
+
+  jsonl = JsonlWriter(workdir / "metrics.jsonl")
+  writers = [jsonl, *([writer] if writer else [])] if chief else []
+  if chief:
+    jsonl.rewind(start)
+    overview = parameter_overview.get_parameter_overview(fresh.params, include_stats=False)
+    logging.info("%s from step %d of %d\n%s", model.name, start, n_steps, overview)
+  bar = tqdm(
+    total=n_steps, initial=start, desc=f"train {model.name}", unit="step", disable=not (progress and chief),
+    mininterval=0.5 if sys.stderr.isatty() else 30.0,
+  )  # fmt: skip
+
+  pending: list[tuple[int, dict[str, jax.Array]]] = []  # numbers still on the device
+  stream = iter(batches(start)) if start < n_steps else iter(())
+  try:
+    for step in range(start, n_steps):
+      batch = _next(stream, step, n_steps, recipe)
+      state, numbers = step_fn(state, parallel.shard_batch(batch, mesh))
+      pending.append((step, numbers))
+      if len(pending) > 2:
+        jax.block_until_ready(pending[-3][1])  # two steps ahead of the device are enough; more would only hold batches
+      bar.update()
+      save = (step + 1) % checkpoint_every == 0 or step + 1 == n_steps
+      if save or (step + 1) % LOG_EVERY == 0:
+        bar.set_postfix(loss=f"{_log(pending, writers, checkpoints):.4g}")
+      if save:
+        _save(checkpoints, state, step)
+  finally:
+    bar.close()
+    getattr(stream, "close", lambda: None)()
+    checkpoints.close()
+  return result(state, recipe)
+
+
+def initial_state(
+  variables: Mapping[str, Any], optimizer: optax.GradientTransformation, recipe: Recipe, seed: int
+) -> TrainState:
+  """The state before the first step, as numpy arrays."""
+  variables = jax.tree.map(np.asarray, dict(variables))
+  params = variables["params"]
+  state = TrainState(
+    step=np.int32(0),
+    params=params,
+    collections={name: tree for name, tree in variables.items() if name != "params"},
+    ema=variables if recipe.ema else None,
+    opt_state=jax.jit(optimizer.init)(params),
+    rng=jax.random.key_data(jax.random.key(seed)),
+  )
+  return parallel.to_host(state)
+
+
+def result(state: TrainState, recipe: Recipe) -> dict[str, Any]:
+  """The variables that training is for: numpy {'params': …, **collections}."""
+  return parallel.to_host(state.ema if recipe.evaluate == "ema" else {"params": state.params, **state.collections})
+
+
+def train_step(
+  model: ModelSpec,
+  task: Task,
+  recipe: Recipe,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  mesh: Mesh,
+) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+  """Compiles (state, batch of all devices) -> (state, {'loss', every term, 'grad_norm', 'learning_rate'}).
+
+  The state given is donated.
+  """
+  loss_of = model.own_loss or task.loss
+
+  def terms(params: Any, collections: Any, batch: Any, rng: Any) -> tuple[dict[str, tuple[Any, Any]], Any]:
+    variables = {"params": params, **collections}
+    outputs, collections = model.apply(variables, batch, train=True, rngs={"dropout": rng})
+    return loss_of(outputs, batch), collections
+
+  def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    rng_augment, rng_model = jax.random.split(jax.random.fold_in(rng, jax.lax.axis_index(AXIS)))
+    batch = task.augment(batch, rng_augment, recipe)
+    n_micro = recipe.gradient_accumulation
+    micro = jax.tree.map(lambda x: x.reshape(n_micro, -1, *x.shape[1:]), batch)
+    micro_rngs = jax.random.split(rng_model, n_micro)
+
+    def weigh(inputs: Any) -> dict[str, jax.Array]:
+      named, _ = terms(state.params, state.collections, *inputs)
+      return {name: weight for name, (_, weight) in named.items()}
+
+    # The weights of a mean must be known before its gradient. They seldom depend on what the network says, and then
+    # the compiler drops the network from this pass.
+    weights = jax.lax.map(weigh, (micro, micro_rngs))
+    weights = jax.lax.psum(jax.tree.map(lambda x: x.sum(0), weights), AXIS)
+
+    def mean(params: Any, collections: Any, batch: Any, rng: Any) -> tuple[jax.Array, Any]:
+      named, collections = terms(params, collections, batch, rng)
+      means = {name: total / jnp.maximum(weights[name], 1e-12) for name, (total, _) in named.items()}
+      return sum(means.values()), (means, collections)
+
+    def accumulate(carry: Any, inputs: Any) -> tuple[Any, None]:
+      collections, so_far = carry
+      gradient, (means, collections) = jax.grad(mean, has_aux=True)(state.params, collections, *inputs)
+      return (collections, jax.tree.map(jnp.add, so_far, (gradient, means))), None
+
+    zeros = jax.tree.map(jnp.zeros_like, (state.params, weights))
+    (collections, sums), _ = jax.lax.scan(accumulate, (state.collections, zeros), (micro, micro_rngs))
+    gradient, means = jax.lax.psum(sums, AXIS)
+    collections = jax.lax.pmean(collections, AXIS) if recipe.batch_norm != "frozen" else state.collections
+
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if recipe.ema:
+      now = {"params": params, **collections}
+      ema = jax.tree.map(lambda old, new: recipe.ema * old + (1 - recipe.ema) * new, ema, now)
+    numbers = {"loss": sum(means.values()), "grad_norm": optax.global_norm(gradient)}
+    numbers |= {**(means if len(means) > 1 else {}), "learning_rate": schedule(state.step)}
+    return TrainState(state.step + 1, params, collections, ema, opt_state, state.rng), numbers
+
+  return parallel.map_step(step, mesh, (REPLICATED, ROWS), (REPLICATED, REPLICATED), donate=(0,))
+
+
+def _check(recipe: Recipe, mesh: Mesh) -> None:
+  """Raises TrainError or SpecError for a recipe that cannot be followed on this mesh."""
+  for field, known in (
+    ("evaluate", ("raw", "ema")),
+    ("dtype", ("float32", "bfloat16")),
+    ("batch_norm", ("sync", "local", "frozen")),
+  ):
+    if getattr(recipe, field) not in known:
+      raise specs.nearest(f"recipe.{field}", getattr(recipe, field), known)
+  if recipe.evaluate == "ema" and not recipe.ema:
+    raise TrainError("recipe.evaluate='ema' needs a decay, such as ema=0.999; this recipe keeps no average (ema=0)")
+  parts = mesh.size * recipe.gradient_accumulation
+  if recipe.batch_size % parts:
+    raise TrainError(
+      f"batch_size={recipe.batch_size} does not divide over {mesh.size} devices with gradient_accumulation="
+      f"{recipe.gradient_accumulation}; use a multiple of {parts}"
+    )
+
+
+def _claim(workdir: epath.Path, identity: dict[str, Any], chief: bool) -> None:
+  """Writes what is trained here; raises TrainError where that is something else."""
+  path = workdir / "training.json"
+  if path.exists():
+    found = json.loads(path.read_text())
+    different = [
+      f"{key}: {found.get(key)} there, {identity[key]} now" for key in identity if found.get(key) != identity[key]
+    ]
+    if different:
+      raise TrainError(
+        f"{workdir} holds another training ({'; '.join(different)}); use another workdir or delete this one"
+      )
+  elif chief:
+    scratch = path.with_name("training.json.tmp")
+    scratch.write_text(json.dumps(identity))
+    scratch.replace(path)
+
+
+def _next(stream: Any, step: int, n_steps: int, recipe: Recipe) -> Batch:
+  """The next batch; raises TrainError where there is none or it has another size than the recipe's."""
+  batch = next(stream, None)
+  if batch is None:
+    raise TrainError(f"the batches ended at step {step} of {n_steps}; training batches repeat the data without end")
+  n_rows, n_hosts = len(batch["image"]), parallel.n_hosts()
+  if n_rows * n_hosts != recipe.batch_size:
+    raise TrainError(
+      f"step {step}: {n_rows} rows on each of {n_hosts} hosts, but the recipe has batch_size={recipe.batch_size}"
+    )
+  return batch
+
+
+def _log(pending: list[tuple[int, dict[str, jax.Array]]], writers: Sequence[Writer], checkpoints: Checkpoints) -> float:
+  """Fetches and writes the numbers of all steps since the last time; returns the last loss.
+
+  Raises TrainError at the first step whose loss or gradient is not finite.
+  """
+  for step, numbers in parallel.to_host(pending):
+    step, scalars = int(step), {name: float(value) for name, value in numbers.items()}
+    for writer in writers:
+      writer.write_scalars(step, scalars)
+    if not np.isfinite([scalars["loss"], scalars["grad_norm"]]).all():
+      _flush(writers)
+      good = checkpoints.last
+      raise TrainError(
+        f"step {step}: loss {scalars['loss']}, gradient norm {scalars['grad_norm']}, at learning rate "
+        f"{scalars['learning_rate']:.3g}; lower learning_rate, set clip_norm=1 or lengthen warmup, in a new workdir "
+        + (
+          f"(good up to step {good}: {checkpoints.directory / str(good)})"
+          if good is not None
+          else "(nothing was saved yet)"
+        )
+      )
+  pending.clear()
+  _flush(writers)
+  return scalars["loss"]
+
+
+def _flush(writers: Sequence[Writer]) -> None:
+  for writer in writers:
+    writer.flush()
+
+
+def _save(checkpoints: Checkpoints, state: TrainState, step: int) -> None:
+  """Saves a state that can be gone on from; raises TrainError for one that cannot."""
+  state = parallel.to_host(state)
+  for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.collections)):
+    if not np.isfinite(leaf).all():
+      name = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+      raise TrainError(f"step {step}: {name} is not finite, last good step {checkpoints.last}; lower learning_rate")
+  checkpoints.save(state)
