@@ -202,7 +202,8 @@ def parse_recipe(fields: str | Mapping[str, Any]) -> Recipe:
   for key in values:
     if key not in known:
       raise nearest("recipe field", key, known)
-  return Recipe(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+  plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+  return Recipe(**plain)
 
 
 def weights_to_json(weights: Weights) -> dict[str, Any]:

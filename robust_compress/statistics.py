@@ -83,7 +83,7 @@ def resamples(ids: Sequence[str], n_replicates: int = 1000, seed: int = 0) -> It
   if len(set(ids)) != n:
     raise DataError(f"id {Counter(ids).most_common(1)[0][0]!r} appears more than once; every example needs its own id")
   order = np.array(sorted(range(n), key=ids.__getitem__), np.int64)  # order[k]: where the k-th smallest id stands
-  digest = hashlib.sha256("\n".join([str(seed), *(ids[i] for i in order)]).encode()).digest()
+  digest = hashlib.sha256("\n".join([str(seed), *sorted(ids)]).encode()).digest()
   words = np.random.PCG64(int.from_bytes(digest[:16], "little"))
   for _ in range(n_replicates):
     drawn = (words.random_raw(n) >> np.uint64(32)) * np.uint64(n) >> np.uint64(32)  # uniform over 0..n-1

@@ -1,0 +1,211 @@
+"""Comparing curves of a metric over rate, and finding the level that meets a rate.
+
+    (bpp, metric) of a, of b ──▶ bd_rate: how many more bits b takes for the same metric
+                             ──▶ bd_metric: how much more metric b gives for the same bits
+    bpp at a level, target   ──search_level──▶ the level of that codec closest to the target
+
+Rates are bits per pixel. Metrics are such that more is better; negate an error before it comes here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import interpolate
+
+from robust_compress.types import LevelError
+
+TOLERANCE = 0.05  # a target rate missed by more than this is flagged
+_METHODS = {"pchip": interpolate.PchipInterpolator, "akima": interpolate.Akima1DInterpolator}
+Values = Sequence[float] | np.ndarray
+Curve = tuple[np.ndarray, np.ndarray]  # x strictly rising, y
+
+
+# ------------------------------------------------------------------------------------ Bjøntegaard deltas
+
+
+def frontier(bpp: Values, metric: Values) -> np.ndarray:
+  """Indices, by rising rate, of the points that no point of equal or lower rate equals or beats. Others nobody buys."""
+  bpp, metric = np.asarray(bpp, np.float64), np.asarray(metric, np.float64)
+  kept: list[int] = []
+  for i in np.lexsort((-metric, bpp)):
+    if np.isfinite(metric[i]) and bpp[i] > 0 and (not kept or metric[i] > metric[kept[-1]]):
+      kept.append(int(i))
+  return np.array(kept, np.int64)
+
+
+def bd_rate(bpp_a: Values, metric_a: Values, bpp_b: Values, metric_b: Values, method: str = "pchip") -> float | None:
+  """Bjøntegaard delta rate: percent of bits that b takes more (negative: fewer) than a at equal metric.
+
+  The mean of log rate over the range of the metric that both curves cover (VCEG-M33), each curve interpolated by
+  'pchip', as in the common test conditions of JVET, or by 'akima' (Herglotz et al. 2022, arXiv:2202.12565).
+
+  Rate as a function of the metric exists only where the metric rises. An accuracy curve may fall back by chance or near
+  its ceiling, so both are first reduced to their `frontier`: the cheapest way to each metric, which is what one would
+  use. PCHIP does not overshoot there, where the curve is steep; so it is the default.
+
+  Returns:
+    None where the curves share no range of the metric, or either has fewer than two points on its frontier.
+  """
+  delta = _mean_difference(_rate_by_metric(bpp_a, metric_a), _rate_by_metric(bpp_b, metric_b), method)
+  return None if delta is None else 100 * math.expm1(delta)
+
+
+def bd_metric(bpp_a: Values, metric_a: Values, bpp_b: Values, metric_b: Values, method: str = "pchip") -> float | None:
+  """Bjøntegaard delta of the metric: how much b has more than a at equal rate, in the metric's own unit.
+
+  The mean over the range of log rate that both cover. A metric that falls back is no difficulty here: every point
+  counts, and of several at one rate the best. None as in `bd_rate`.
+  """
+  return _mean_difference(_metric_by_rate(bpp_a, metric_a), _metric_by_rate(bpp_b, metric_b), method)
+
+
+def _rate_by_metric(bpp: Values, metric: Values) -> Curve:
+  kept = frontier(bpp, metric)
+  return np.asarray(metric, np.float64)[kept], np.log(np.asarray(bpp, np.float64)[kept])
+
+
+def _metric_by_rate(bpp: Values, metric: Values) -> Curve:
+  best: dict[float, float] = {}
+  for x, y in zip(np.asarray(bpp, np.float64).tolist(), np.asarray(metric, np.float64).tolist(), strict=True):
+    if x > 0 and math.isfinite(y):
+      best[x] = max(y, best.get(x, y))
+  rates = sorted(best)
+  return np.log(rates), np.array([best[x] for x in rates])
+
+
+def _mean_difference(a: Curve, b: Curve, method: str) -> float | None:
+  """Mean of b(x) - a(x) over the x that both cover."""
+  if min(len(a[0]), len(b[0])) < 2:
+    return None
+  low, high = max(a[0][0], b[0][0]), min(a[0][-1], b[0][-1])
+  if not low < high:
+    return None
+  areas = [float(_METHODS[method](x, y).integrate(low, high)) for x, y in (a, b)]
+  return (areas[1] - areas[0]) / float(high - low)
+
+
+# --------------------------------------------------------------------------------- what a user may choose
+
+
+class Cheapest(NamedTuple):
+  """The lowest rate at which a metric is good enough."""
+
+  point: int  # index of the measured point
+  bpp: float  # its rate
+  bpp_interpolated: float  # where the line, over log rate, from the next cheaper point crosses the bound
+
+
+def cheapest_within(bpp: Values, metric: Values, baseline: float, loss: float) -> Cheapest | None:
+  """The measured point of lowest rate whose metric is at least `baseline - loss`; None where there is none."""
+  bpp, metric = np.asarray(bpp, np.float64), np.asarray(metric, np.float64)
+  order, bound = np.argsort(bpp, kind="stable"), baseline - loss
+  good = [k for k, i in enumerate(order) if metric[i] >= bound]
+  if not good:
+    return None
+  i = int(order[good[0]])
+  if good[0] == 0:
+    return Cheapest(i, float(bpp[i]), float(bpp[i]))
+  j = int(order[good[0] - 1])
+  share = (bound - metric[j]) / (metric[i] - metric[j])
+  crossing = math.exp((1 - share) * math.log(bpp[j]) + share * math.log(bpp[i]))
+  return Cheapest(i, float(bpp[i]), crossing)
+
+
+def recovered(a: Values | float, b: Values | float, c: Values | float) -> np.ndarray:
+  """Share of the loss that finetuning brings back, (c - b) / (a - b), where a - b is a loss, else NaN.
+
+  Elementwise, so replicates go in as they are: `statistics.interval(recovered(a, b, c))` is its interval, undefined
+  where more than 5 % of the resamples show no loss to recover.
+  """
+  a, b, c = (np.asarray(x, np.float64) for x in (a, b, c))
+  loss = a - b
+  return np.divide(c - b, loss, out=np.full(np.broadcast(a, b, c).shape, np.nan), where=loss > 0)
+
+
+# ------------------------------------------------------------------------------------------ target rates
+
+
+class Resolved(NamedTuple):
+  """The level that stands for a target rate."""
+
+  level: float
+  bpp: float  # at that level
+  miss: float  # bpp / target - 1
+  reachable: bool  # whether the target lies between the rates of the first and the last level
+
+  @property
+  def flagged(self) -> bool:
+    return abs(self.miss) > TOLERANCE
+
+
+def search_level(
+  rate_at: Callable[[float], float],
+  levels: Sequence[float],
+  target: float,
+  *,
+  continuous: bool = False,
+  accuracy: float = 0.005,
+  max_calls: int = 24,
+) -> Resolved:
+  """The level whose rate is nearest to `target` bpp, by bisection: about log2(len(levels)) calls of `rate_at`.
+
+  Args:
+    rate_at: level -> bpp over the data. Called once a level; expected to rise along the ladder. Where it dips, a
+      level next to a crossing of the target is found, not always the nearest of all.
+    levels: the ladder from low rate to high (a QP ladder descends). Every step counts for a discrete codec; a
+      continuous one is searched between the first and the last.
+    target: bits per pixel.
+    continuous: whether any number between two levels is a level.
+    accuracy: relative miss at which a continuous search stops.
+    max_calls: bound on the calls of a continuous search.
+
+  Raises:
+    LevelError: no level, or a target that is not positive.
+  """
+  if not levels or not target > 0:
+    raise LevelError(
+      f"target {target} bpp over {len(levels)} levels; expected a rate above zero and at least one level"
+    )
+  rates: dict[float, float] = {}
+
+  def rate(level: float) -> float:
+    if level not in rates:
+      rates[level] = float(rate_at(level))
+    return rates[level]
+
+  low, high = rate(levels[0]), rate(levels[-1])
+  if low < target < high and continuous:
+    _bisect_range(rate, levels[0], levels[-1], target, accuracy, max_calls)
+  elif low < target < high:
+    _bisect_ladder(rate, levels, target)
+  level = min(rates, key=lambda level: abs(rates[level] - target))
+  miss = rates[level] / target - 1
+  return Resolved(level, rates[level], miss, low <= target <= high or abs(miss) <= TOLERANCE)
+
+
+def _bisect_ladder(rate: Callable[[float], float], levels: Sequence[float], target: float) -> None:
+  """Visits the two neighbours on the ladder between whose rates the target lies."""
+  below, above = 0, len(levels) - 1
+  while above - below > 1:
+    middle = (below + above) // 2
+    if rate(levels[middle]) < target:
+      below = middle
+    else:
+      above = middle
+
+
+def _bisect_range(
+  rate: Callable[[float], float], below: float, above: float, target: float, accuracy: float, max_calls: int
+) -> None:
+  for _ in range(max_calls - 2):
+    middle = (below + above) / 2
+    if abs(rate(middle) / target - 1) <= accuracy:
+      return
+    if rate(middle) < target:
+      below = middle
+    else:
+      above = middle
