@@ -1,0 +1,131 @@
+"""MobileNetV3-Large 1.0 (Howard et al. 2019, arXiv:1905.02244), of torchvision and timm.
+
+    x[b h w 3] ─stem 3×3 /2─▶ 15 blocks, four of them /2 ─▶ head 1×1 ─mean─▶ pre ─dropout─classifier─▶ [b k]
+
+    block:  x ─┬─ expand 1×1 ─ depthwise 3×3 or 5×5 ─ gate ─ project 1×1 ─(+)─▶
+               └────────────── x, where shapes are equal ─────────────────┘
+
+    gate:   x ─┬─ mean ─ reduce ─ ReLU ─ expand ─ hard sigmoid ─(×)─▶          (squeeze-and-excitation)
+               └───────────────────── x ─────────────────────────┘
+
+The variants differ in batch norm alone: torchvision's has ε 1e-3 and momentum 0.01, timm's 1e-5 and 0.1.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from robust_compress import convert
+from robust_compress.models.layers import BatchNorm, conv_init, dense_init
+from robust_compress.models.mobilenet_v2 import ConvNorm, InvertedResidual, conv_norm_rules, timm_blocks
+
+
+class _Block(NamedTuple):
+  name: str  # after timm's stage and place in it
+  size: int
+  expanded: int
+  width: int
+  reduced: int  # of the gate; 0: none
+  hard_swish: bool  # ReLU otherwise
+  stride: int
+
+
+BLOCKS = (
+  _Block("blocks_0_0", 3, 16, 16, 0, False, 1),
+  _Block("blocks_1_0", 3, 64, 24, 0, False, 2),
+  _Block("blocks_1_1", 3, 72, 24, 0, False, 1),
+  _Block("blocks_2_0", 5, 72, 40, 24, False, 2),
+  _Block("blocks_2_1", 5, 120, 40, 32, False, 1),
+  _Block("blocks_2_2", 5, 120, 40, 32, False, 1),
+  _Block("blocks_3_0", 3, 240, 80, 0, True, 2),
+  _Block("blocks_3_1", 3, 200, 80, 0, True, 1),
+  _Block("blocks_3_2", 3, 184, 80, 0, True, 1),
+  _Block("blocks_3_3", 3, 184, 80, 0, True, 1),
+  _Block("blocks_4_0", 3, 480, 112, 120, True, 1),
+  _Block("blocks_4_1", 3, 672, 112, 168, True, 1),
+  _Block("blocks_5_0", 5, 672, 160, 168, True, 2),
+  _Block("blocks_5_1", 5, 960, 160, 240, True, 1),
+  _Block("blocks_5_2", 5, 960, 160, 240, True, 1),
+)
+
+
+class Gate(nn.Module):
+  """Squeeze-and-excitation (Hu et al. 2018): [b h w c] times a factor in [0, 1] a picture and channel."""
+
+  reduced: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    conv = partial(nn.Conv, kernel_size=(1, 1), dtype=self.dtype, kernel_init=conv_init)
+    factor = nn.relu(conv(self.reduced, name="reduce")(x.mean((1, 2), keepdims=True)))
+    return x * nn.hard_sigmoid(conv(x.shape[-1], name="expand")(factor))
+
+
+class MobileNetV3(nn.Module):
+  """Normalised pictures float[b h w 3] to logits float32[b n_classes]. `dropout` acts before the classifier."""
+
+  n_classes: int = 1000
+  epsilon: float = 1e-5
+  momentum: float = 0.1
+  dtype: Any = jnp.float32
+  batch_norm: str = "local"
+  dropout: float = 0.2
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    norm = partial(BatchNorm, mode=self.batch_norm, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype)
+    conv = partial(ConvNorm, norm=norm, dtype=self.dtype)
+    dense = partial(nn.Dense, dtype=self.dtype, kernel_init=dense_init)
+    x = conv(16, 3, 2, nn.hard_swish, name="stem")(x, train)
+    for name, size, expanded, width, reduced, hard_swish, stride in BLOCKS:
+      activation = nn.hard_swish if hard_swish else nn.relu
+      gate = partial(Gate, reduced, self.dtype) if reduced else None
+      x = InvertedResidual(width, expanded, size, stride, activation, conv, gate, name=name)(x, train)
+    x = conv(960, activation=nn.hard_swish, name="head")(x, train).mean((1, 2))
+    x = nn.hard_swish(dense(1280, name="pre")(x))
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return dense(self.n_classes, name="classifier")(x).astype(jnp.float32)
+
+
+mobilenet_v3_large = MobileNetV3
+mobilenet_v3_large_tv = partial(MobileNetV3, epsilon=1e-3, momentum=0.01)
+
+
+def _torchvision_blocks() -> tuple[convert.Rule, ...]:
+  """torchvision numbers the parts that a block has: [expand,] depthwise, [gate,] project."""
+  rules: list[convert.Rule] = []
+  for i, block in enumerate(BLOCKS, start=1):
+    parts = ["expand"] * (i > 1) + ["depthwise"] + ["gate"] * (block.reduced > 0) + ["project"]
+    for j, part in enumerate(parts):
+      foreign, ours = f"features.{i}.block.{j}", f"{block.name}/{part}"
+      if part != "gate":
+        rules += conv_norm_rules(f"{foreign}.0", f"{foreign}.1", ours)
+      else:
+        rules += convert.conv(f"{foreign}.fc1", f"{ours}/reduce", bias=True)
+        rules += convert.conv(f"{foreign}.fc2", f"{ours}/expand", bias=True)
+  return tuple(rules)
+
+
+RULES = (
+  *timm_blocks(6),
+  *convert.conv("blocks.{s}.{b}.se.conv_reduce", "blocks_{s}_{b}/gate/reduce", bias=True),
+  *convert.conv("blocks.{s}.{b}.se.conv_expand", "blocks_{s}_{b}/gate/expand", bias=True),
+  *conv_norm_rules("blocks.6.0.conv", "blocks.6.0.bn1", "head"),
+  convert.Rule("conv_head.weight", "params/pre/kernel", "pointwise"),
+  convert.Rule("conv_head.bias", "params/pre/bias"),
+  *convert.linear("classifier"),
+)
+
+TORCHVISION_RULES = (
+  *conv_norm_rules("features.0.0", "features.0.1", "stem"),
+  *_torchvision_blocks(),
+  *conv_norm_rules("features.16.0", "features.16.1", "head"),
+  *convert.linear("classifier.0", "pre"),
+  *convert.linear("classifier.3", "classifier"),
+)
