@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from etils import epath
 
+from robust_compress.files import write_atomic
+
 
 class Writer(Protocol):
   """What `train` needs of a metric writer; CLU's have it."""
@@ -37,9 +39,7 @@ class JsonlWriter:
   def rewind(self, step: int) -> None:
     """Forgets the steps from `step` on, and a last line cut off by a kill: they are about to be done again."""
     kept = [line for line in read_jsonl(self.path) if line["step"] < step]
-    scratch = self.path.with_name(self.path.name + ".tmp")
-    scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    scratch.replace(self.path)
+    write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 def read_jsonl(path: epath.PathLike) -> list[dict[str, Any]]:

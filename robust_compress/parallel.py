@@ -50,8 +50,8 @@ def _environ_int(name: str) -> int:
   value = os.environ.get(name, "")
   if not value.isdigit():
     raise RobustCompressError(
-      f"JAX_COORDINATOR_ADDRESS is set but {name} is {value or 'not'!r}; several hosts need JAX_NUM_PROCESSES (how many) "
-      "and JAX_PROCESS_ID (which, from 0); unset JAX_COORDINATOR_ADDRESS to run on one"
+      f"JAX_COORDINATOR_ADDRESS is set but {name} is {value or 'not'!r}; several hosts need JAX_NUM_PROCESSES "
+      "(how many) and JAX_PROCESS_ID (which, from 0); unset JAX_COORDINATOR_ADDRESS to run on one"
     )
   return int(value)
 
@@ -71,6 +71,13 @@ def barrier(name: str) -> None:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices(name)
+
+
+def gather(values: np.ndarray) -> np.ndarray:
+  """float32[k] of every host, as float32[n_hosts k], on all of them; also a barrier."""
+  from jax.experimental import multihost_utils
+
+  return np.asarray(multihost_utils.process_allgather(np.asarray(values, np.float32))).reshape(n_hosts(), -1)
 
 
 # ---------------------------------------------------------------------------------------------- devices
@@ -113,15 +120,17 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
   Raises DataError when the rows do not divide over this host's devices.
   """
   sharding = NamedSharding(mesh, ROWS)
-  arrays = {name: np.asarray(value) for name, value in batch.items() if name not in HOST_ONLY}
-  n_rows, n_devices = len(arrays["image"]), mesh.local_mesh.size
+  n_rows, n_devices = len(batch["image"]), mesh.local_mesh.size
   if n_rows % n_devices:
     raise DataError(f"a batch of {n_rows} rows does not divide over {n_devices} devices; use a multiple of {n_devices}")
-  return {
-    name: jax.make_array_from_process_local_data(sharding, value)
-    for name, value in arrays.items()
-    if value.dtype.kind in "biuf"
-  }
+  part = device_part(batch)
+  return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in part.items()}
+
+
+def device_part(batch: Batch) -> dict[str, np.ndarray]:
+  """The entries of a batch that a compiled step can take and may need."""
+  arrays = {name: np.asarray(value) for name, value in batch.items() if name not in HOST_ONLY}
+  return {name: array for name, array in arrays.items() if array.dtype.kind in "biuf"}
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -1,10 +1,10 @@
 """The only training loop.
 
-    batches(step) ─▶ rows of a device ─▶ augment ─▶ model ─▶ {name: (sum, weight)} ─▶ gradient ─psum─▶ optimiser ─▶ state
+    batches(step) ─▶ rows of a device ─▶ augment ─▶ model ─▶ {name: (sum, weight)} ─▶ gradient ─psum─▶ optimiser
                       └── microbatch by microbatch, by lax.scan ──┘
 
-A loss is Σ sum / Σ weight over all devices and microbatches, term by term, so one device with the whole batch equals two
-with half of it each, and four microbatches equal one (batch norm and dropout apart, which see what they are given).
+A loss is Σ sum / Σ weight over all devices and microbatches, term by term, so one device with the whole batch equals
+two with half of it each, and four microbatches equal one (batch norm and dropout apart, which see what they are given).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from robust_compress import optim, parallel, specs
+from robust_compress.files import write_atomic
 from robust_compress.metric_writers import JsonlWriter, Writer
 from robust_compress.parallel import AXIS, REPLICATED, ROWS
 from robust_compress.state import Checkpoints, TrainState
@@ -235,9 +236,7 @@ def _claim(workdir: epath.Path, identity: dict[str, Any], chief: bool) -> None:
         f"{workdir} holds another training ({'; '.join(different)}); use another workdir or delete this one"
       )
   elif chief:
-    scratch = path.with_name("training.json.tmp")
-    scratch.write_text(json.dumps(identity))
-    scratch.replace(path)
+    write_atomic(path, json.dumps(identity).encode())
 
 
 def _next(stream: Any, step: int, n_steps: int, recipe: Recipe) -> Batch:

@@ -1,4 +1,4 @@
-"""A network with batch norm and dropout of 16-pixel pictures, and random pictures for it: what the loops are tested on."""
+"""A small network with batch norm and dropout, and random pictures for it: what the loops are tested on."""
 
 import flax.linen as nn
 import jax
