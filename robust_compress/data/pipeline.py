@@ -1,0 +1,300 @@
+"""From a source to batches, ahead of the model, in an order that anyone can recompute.
+
+    position ──order(seed, epoch)──▶ example ──picture──▶ clip ──geometry──▶ row ──┐
+    position ──…──────────────────────────────────────────────────────────▶ row ──┴──▶ batch uint8[b h w 3]
+
+What a row holds is a pure function of its position in the run (and of seed, recipe and sources), so a run resumes
+at any step, several hosts split a batch without talking, and both backends give the same bytes:
+
+- 'threads': a pool decodes up to AHEAD batches while the model runs; nothing but Python is needed.
+- 'tf.data': the same function called from `tf.data` through `numpy_function`.
+
+Sources yield pictures under the view already (`ViewedSource`, or a coded cache of it); from the view only `input` is
+read here. Memory stays at a few batches however long the source is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from robust_compress.data import image_ops
+from robust_compress.data.order import Order, hash_of
+from robust_compress.specs import nearest
+from robust_compress.types import Batch, Batches, Clip, DataError, InputSpec, Picture, Recipe, Source, SpecError, View
+
+AHEAD = 3  # batches under way while the model has one
+
+
+class Row(NamedTuple):
+  """One row of a batch. The defaults are those of padding."""
+
+  image: np.ndarray | None  # uint8[h w 3]
+  id: str = ""
+  target: Mapping[str, np.ndarray] | None = None  # None: zeros, in a row that is masked out
+  mask: bool = False
+  skipped: bool = False
+  n_bytes: int = -1
+  n_pixels: int = 0
+
+
+# ------------------------------------------------------------------------------------------ evaluation
+
+
+def eval_batches(
+  source: Source,
+  input: InputSpec,
+  view: View,
+  batch_size: int,
+  *,
+  host: int = 0,
+  n_hosts: int = 1,
+  backend: str = "threads",
+  on_bad: str = "error",
+  n_threads: int | None = None,
+) -> Iterator[Batch]:
+  """Every example once, in the source's order. `batch_size` counts the rows of all hosts; host h has every n-th example.
+
+  Batches hold image uint8[b h w 3], id str[b], mask bool[b], skipped bool[b], n_bytes int64[b] (-1: unknown), n_pixels
+  int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many. The last one is
+  padded: mask False, id ''. Under on_bad='skip' an unreadable picture keeps its id, with mask False and skipped True.
+
+  Raises:
+    DataError: an unreadable picture under on_bad='error', or pictures of several sizes under input=asis.
+  """
+  n_rows = _rows_per_host(batch_size, n_hosts)
+  skip, size = _skips(on_bad), _Size(source, input, view)
+  blank = np.zeros((*size.size, 3), np.uint8)
+
+  def row(position: int) -> Row:
+    index = position * n_hosts + host
+    if index >= len(source):
+      return Row(blank)
+    try:
+      picture = source.picture(index)
+    except DataError:
+      if not skip:
+        raise
+      return Row(blank, source.id(index), skipped=True)
+    size.check(picture.clip, source.id(index))
+    return _good(image_ops.to_input(picture.clip, input, view), picture, source, index)
+
+  n_batches = -(-len(source) // batch_size)
+  return _backend(backend)(row, range(n_batches * n_rows), n_rows, size, source, n_threads or _n_cores())
+
+
+def _good(image: np.ndarray, picture: Picture, source: Source, index: int, skipped: bool = False) -> Row:
+  n_bytes = -1 if picture.n_bytes is None else picture.n_bytes
+  return Row(image, source.id(index), source.target(index), True, skipped, n_bytes, picture.n_pixels)
+
+
+# -------------------------------------------------------------------------------------------- training
+
+
+def train_batches(
+  sources: Sequence[Source],
+  input: InputSpec,
+  view: View,
+  recipe: Recipe,
+  seed: int,
+  *,
+  host: int = 0,
+  n_hosts: int = 1,
+  backend: str = "threads",
+  on_bad: str = "error",
+  n_threads: int | None = None,
+) -> Batches:
+  """Endless shuffled batches: a function of start_step, which gives what an uninterrupted run gives from there.
+
+  Of a global batch of `recipe.batch_size` rows, host h yields rows h·B/n to (h+1)·B/n. Epochs follow each other without
+  a gap, each example once in each. Order, crop, flip and, with several sources of the same ids (one set at several
+  points), the source of an example are pure functions of (seed, epoch, id): leaving examples out changes nothing for
+  the others. Batches are as in `eval_batches` and always full. Under on_bad='skip' an unreadable picture gives way to
+  the next readable one in the order, and its row has skipped True.
+
+  Raises:
+    DataError: as in `eval_batches`; sources of different ids; no readable picture at all.
+  """
+  n_rows = _rows_per_host(recipe.batch_size, n_hosts)
+  ids = _common_ids(sources)
+  order, skip, size = Order(ids, seed), _skips(on_bad), _Size(sources[0], input, view)
+  run = _backend(backend)
+
+  def drawn(position: int) -> tuple[int, int, Source]:
+    epoch, index = order(position)
+    return epoch, index, sources[hash_of("source", seed, epoch, ids[index]) % len(sources)]
+
+  def readable(position: int) -> tuple[int, Picture]:
+    """The first position from this one on whose picture can be read, with the picture."""
+    for candidate in range(position, position + len(ids)):
+      _, index, source = drawn(candidate)
+      try:
+        return candidate, source.picture(index)
+      except DataError as error:
+        if not skip:
+          raise
+        last = error
+    raise DataError(f"none of {len(ids)} pictures can be read; the last: {last}")
+
+  def row(local: int) -> Row:
+    position = local // n_rows * recipe.batch_size + host * n_rows + local % n_rows
+    found, picture = readable(position)
+    epoch, index, source = drawn(found)
+    size.check(picture.clip, ids[index])
+    rng = np.random.Generator(np.random.Philox(key=hash_of("augment", seed, epoch, ids[index])))
+    image = _augmented(picture.clip, rng, size.size, input, view, recipe)
+    return _good(image, picture, source, index, skipped=found != position)
+
+  def batches(start_step: int = 0) -> Iterator[Batch]:
+    positions = range(start_step * n_rows, 2**62 // n_rows * n_rows)
+    return run(row, positions, n_rows, size, sources[0], n_threads or _n_cores())
+
+  return batches
+
+
+def _augmented(
+  clip: Clip, rng: np.random.Generator, size: tuple[int, int], input: InputSpec, view: View, recipe: Recipe
+) -> np.ndarray:
+  """uint8[h w 3]: random resized crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
+  if recipe.crop_scale is None:
+    image = image_ops.to_input(clip, input, view)
+  else:
+    scale, ratio = recipe.crop_scale, recipe.crop_ratio
+    image = image_ops.random_resized_crop(clip[:1], rng, size, scale, ratio, input.interpolation)[0]
+  return image[:, ::-1] if recipe.flip and rng.random() < 0.5 else image
+
+
+# -------------------------------------------------------------------------------------------- backends
+
+
+def _threads(
+  row: Callable[[int], Row], positions: range, n_rows: int, size: _Size, source: Source, n_threads: int
+) -> Iterator[Batch]:
+  n_ahead = max(AHEAD, -(-2 * n_threads // n_rows))  # small batches must not leave threads idle
+  pool = ThreadPoolExecutor(n_threads, "pipeline")
+  pending: deque[list[Future[Row]]] = deque()
+  try:
+    for start in positions[::n_rows]:
+      pending.append([pool.submit(row, position) for position in range(start, start + n_rows)])
+      if len(pending) > n_ahead:
+        yield _batch([future.result() for future in pending.popleft()], source)
+    while pending:
+      yield _batch([future.result() for future in pending.popleft()], source)
+  finally:  # reached too when the caller stops early and the generator is closed
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _tf_data(
+  row: Callable[[int], Row], positions: range, n_rows: int, size: _Size, source: Source, n_threads: int
+) -> Iterator[Batch]:
+  """tf.data carries images; the rest of each row, or its exception, waits beside it in `rows`."""
+  import tensorflow as tf
+
+  tf.config.set_visible_devices([], "GPU")  # tensorflow must not take the accelerator's memory from jax
+  rows: dict[int, Row | Exception] = {}
+
+  def load(position: np.ndarray) -> np.ndarray:
+    try:
+      made = row(int(position))
+    except Exception as error:  # tf.data would turn it into one of its own, without type and traceback
+      rows[int(position)] = error
+      return np.zeros((*size.size, 3), np.uint8)
+    rows[int(position)] = made._replace(image=None)
+    return np.ascontiguousarray(made.image)
+
+  def load_in_graph(position: Any) -> Any:
+    return tf.ensure_shape(tf.numpy_function(load, [position], tf.uint8), (*size.size, 3))
+
+  dataset = tf.data.Dataset.range(positions.start, positions.stop)
+  dataset = dataset.map(load_in_graph, num_parallel_calls=n_threads, deterministic=True)
+  dataset = dataset.batch(n_rows, drop_remainder=True).prefetch(AHEAD)
+  for start, images in zip(positions[::n_rows], dataset.as_numpy_iterator(), strict=False):
+    made = [rows.pop(position) for position in range(start, start + n_rows)]
+    for one in made:
+      if isinstance(one, Exception):
+        raise one
+    yield _batch(made, source, images)
+
+
+_BACKENDS = {"threads": _threads, "tf.data": _tf_data}
+
+
+def _backend(name: str) -> Callable[..., Iterator[Batch]]:
+  if name not in _BACKENDS:
+    raise nearest("pipeline backend", name, _BACKENDS)
+  return _BACKENDS[name]
+
+
+def _n_cores() -> int:
+  """Those this process may use, which under a scheduler are fewer than the machine has."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _batch(rows: Sequence[Row], source: Source, images: np.ndarray | None = None) -> Batch:
+  """Rows as arrays. `images` are those of the rows where they are stacked already."""
+  example = next((row.target for row in rows if row.target is not None), None) or source.target(0)
+  zeros = {name: np.zeros_like(value) for name, value in example.items()}
+  targets = [zeros if row.target is None else row.target for row in rows]
+  return {
+    "image": np.stack([row.image for row in rows]) if images is None else images,
+    "id": np.array([row.id for row in rows]),
+    "mask": np.array([row.mask for row in rows]),
+    "skipped": np.array([row.skipped for row in rows]),
+    "n_bytes": np.array([row.n_bytes for row in rows], np.int64),
+    "n_pixels": np.array([row.n_pixels for row in rows], np.int64),
+    **{name: np.stack([target[name] for target in targets]) for name in example},
+  }
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+class _Size:
+  """The one size of all inputs: the model's under input=model, under input=asis that of the first readable picture."""
+
+  def __init__(self, source: Source, input: InputSpec, view: View):
+    self.size, self._first = tuple(input.size), ""
+    if view.input == "asis":
+      for index in range(len(source)):
+        try:
+          self.size, self._first = source.picture(index).clip.shape[1:3], source.id(index)
+          return
+        except DataError:
+          continue  # told, or skipped, when its turn comes
+
+  def check(self, clip: Clip, id: str) -> None:
+    if self._first and clip.shape[1:3] != self.size:
+      raise DataError(
+        f"{id}: the picture is {clip.shape[2]}x{clip.shape[1]} and {self._first} is {self.size[1]}x{self.size[0]}; "
+        "input=asis needs one size. Use input=model, or a view that ends in one, such as resize=256,crop=224"
+      )
+
+
+def _rows_per_host(batch_size: int, n_hosts: int) -> int:
+  if batch_size < 1 or batch_size % n_hosts:
+    raise SpecError(f"batch_size {batch_size} cannot be split over {n_hosts} hosts; expected a multiple of {n_hosts}")
+  return batch_size // n_hosts
+
+
+def _skips(on_bad: str) -> bool:
+  if on_bad not in ("error", "skip"):
+    raise nearest("policy on_bad", on_bad, ("error", "skip"))
+  return on_bad == "skip"
+
+
+def _common_ids(sources: Sequence[Source]) -> list[str]:
+  first, *others = [[source.id(index) for index in range(len(source))] for source in sources]
+  for number, ids in enumerate(others, 1):
+    if ids != first:
+      differ = next((i for i, pair in enumerate(itertools.zip_longest(first, ids)) if pair[0] != pair[1]))
+      raise DataError(
+        f"sources of a mixture must have the same ids in the same order; source {number} has {len(ids)}, the first "
+        f"{len(first)}, and they differ from example {differ} on. Compress the same data for every point"
+      )
+  return first
