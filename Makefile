@@ -1,0 +1,46 @@
+# The two commands a newcomer needs: `make quickstart` and `make test`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+KIT ?= ../shared/kit
+LOCK := requirements/$(shell $(PYTHON) -c "import sys; print('py3%d' % min(sys.version_info.minor, 13))").txt
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install quickstart test lint kit lock clean
+
+help:  ## This list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Make .venv and install the locked dependencies.
+
+$(INSTALLED): $(LOCK) pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12 $(MAKECMDGOALS)')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+quickstart: $(INSTALLED)  ## Curves of the shipped classifier under JPEG and WebP, and their repair: prints the report's path.
+	$(BIN)/robust-compress run --config=configs/quickstart.py --workdir=runs/quickstart
+
+test: $(INSTALLED)  ## The whole test suite.
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)  ## ruff (lint and format) and pyright (the numpy-only modules).
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+kit: $(INSTALLED)  ## The README's real-input studies, with the reality kit at KIT=../shared/kit.
+	@test -d $(KIT) || { echo "no reality kit at $(KIT); give its folder: make kit KIT=…"; exit 1; }
+	$(BIN)/robust-compress run --config=configs/imagenet_samples_kit.py --config.data_dir=$(KIT) --workdir=runs/imagenet_samples_kit
+	for model in squeezenet mobilenet_v2 resnet; do \
+	  $(BIN)/robust-compress run --config=configs/imagenette_kit.py:$$model --config.data_dir=$(KIT) --workdir=runs/imagenette_kit_$$model || exit 1; \
+	done
+
+lock:  ## Write this Python's requirements file anew from pyproject.toml.
+	$(PYTHON) requirements/lock.py
+
+clean:  ## Remove .venv and runs.
+	rm -rf $(VENV) runs

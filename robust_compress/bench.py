@@ -1,0 +1,217 @@
+"""What the names in a cell stand for: models, weights, data, coded data, opened once and kept.
+
+    'squeezenet1_0.tv_in1k(weights=file.pth)' ──▶ ModelSpec, variables
+    Data ──open_source──▶ view ──▶ Source ──(point)──▶ coded/<point>-<key>/ ──▶ Source of decoded pictures
+
+`study.py` decides what is to be done; this file only opens things and knows where in the workdir they live.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from robust_compress import codecs, convert, evaluate, models, provenance, settings, specs, store, tasks
+from robust_compress import rate as rates
+from robust_compress.data import cache, catalogue, labels, sources
+from robust_compress.types import NONE, Cell, Codec, Data, DataError, ModelSpec, Point, Source, Weights, WeightsError
+
+SAMPLE = 200  # pictures on which a target rate's level is sought
+
+
+class Bench:
+  """Opens what cells name. Nothing here trains, codes a data set, or writes a row."""
+
+  def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+    self.config, self.workdir = config, workdir
+    self.task = tasks.load_task(config.task)
+    self.data_dir = pathlib.Path(config.data_dir)
+    self.models: dict[str, ModelSpec] = {}
+    self._files: dict[str, pathlib.Path] = {}
+    for text in config.models:
+      self._add_model(text)
+    self._sources: dict[tuple[str, Point], Source] = {}
+    self._fingerprints: dict[Any, str] = {}
+
+  def _add_model(self, text: str) -> None:
+    """'name' or 'name(weights=FILE)': a file's weights are named by its content, so that cells carry no path."""
+    name, options = specs.parse_call(text)
+    unknown = [key for key, _ in options if key != "weights"]
+    if unknown:
+      raise specs.nearest("model option", unknown[0], ["weights"])
+    model = models.load_model(name)
+    if file := dict(options).get("weights"):
+      path = self.data_dir / file
+      if not path.is_file():
+        raise WeightsError(
+          f"{name}: no weights at {path}; expected a file (weights=… starts from data_dir={self.data_dir})"
+        )
+      model = dataclasses.replace(model, base=Weights(f"file:{provenance.sha256_file(path)}"))
+      self._files[name] = path
+    self.models[name] = model
+
+  # ------------------------------------------------------------------------------------------------ data
+
+  def source(self, data: str, point: Point = NONE) -> Source:
+    """What the codec sees of `data`, or the same coded at `point`; raises StoreError where it is not coded yet."""
+    parsed = specs.parse_data(data)
+    key = (_geometry(parsed), point)
+    if key not in self._sources:
+      if point == NONE:
+        opened = sources.ViewedSource(sources.open_source(parsed, self.data_dir), parsed.view)
+      else:
+        opened = cache.CodedSource(self.source(data), self.coded_dir(data, point), self.codec(point))
+      self._sources[key] = opened
+    return self._sources[key]
+
+  def labelled(self, model: ModelSpec, data: str, point: Point = NONE) -> Source:
+    """`source` with labels in the order of the model's outputs."""
+    source = self.source(data, point)
+    return (
+      source if model.classes in ("", "source") else labels.RelabelledSource(source, labels.class_list(model.classes))
+    )
+
+  def n_examples(self, data: str) -> int | None:
+    """Without its publisher's count a data set is opened; None where it is not on this machine."""
+    n = catalogue.n_published(specs.parse_data(data))
+    if n is not None:
+      return n
+    try:
+      return len(self.source(data))
+    except DataError:
+      return None
+
+  def codec(self, point: Point) -> Codec:
+    return codecs.load_codec(point)
+
+  def is_coded(self, data: str, point: Point) -> bool:
+    return cache.read_manifest(self.coded_dir(data, point)) is not None
+
+  def coded_dir(self, data: str, point: Point) -> pathlib.Path:
+    """Shards do not depend on how a model is fed, nor on which study asks: only on the pictures and the point."""
+    key = specs.key_of([_geometry(specs.parse_data(data)), str(point)])
+    return self.workdir / "coded" / f"{point.codec}-{key}"
+
+  def level(self, point: Point) -> float:
+    """The point's level; for a target rate the one resolved on the study's test data, once, and kept.
+
+    Raises LevelError where the rate is out of the codec's reach on these pictures; names what is reachable.
+    """
+    if point.level is not None:
+      return point.level
+    path = (
+      self.workdir / "levels" / f"{specs.key_of([_geometry(specs.parse_data(self.config.test_data)), str(point)])}.json"
+    )
+    if not path.exists():
+      resolved = rates.search_level(self._rate_at(point), self.codec(point).levels, point.bpp)
+      store.write_atomic(path, json.dumps({"point": str(point), **resolved._asdict()}).encode())
+    return json.loads(path.read_text())["level"]
+
+  def _rate_at(self, point: Point) -> Any:
+    """level -> bits per pixel over a seeded sample of the test data."""
+    source, codec = self.source(self.config.test_data), self.codec(point)
+    chosen = np.random.default_rng(0).permutation(len(source))[:SAMPLE]
+    clips = [source.picture(int(index)).clip for index in chosen]
+    n_pixels = sum(clip[..., 0].size for clip in clips)
+    return lambda level: 8 * sum(len(c.blob) for c in codec.encode(clips, [level] * len(clips))) / n_pixels
+
+  # --------------------------------------------------------------------------------------------- weights
+
+  def base_weights(self, name: str) -> Weights:
+    """What a study starts from: the model's own, or trained here on originals where the config has a base recipe."""
+    model = self.models[name]
+    if self.base_recipe is None:
+      return model.base
+    data = specs.format_data(specs.parse_data(self.config.train_data))
+    return Weights("", Weights("random"), data, (NONE,), self.base_recipe)
+
+  @property
+  def base_recipe(self) -> str | None:
+    config = self.config.base_recipe
+    return settings.recipe_of(config).canonical() if settings.has_length(config) else None
+
+  def weights_dir(self, model: str, weights: Weights) -> pathlib.Path:
+    return self.workdir / "weights" / f"{model.replace(':', '.')}-{specs.weights_key(weights)}"
+
+  def is_ready(self, model: str, weights: Weights) -> bool:
+    return bool(weights.source) or (self.weights_dir(model, weights) / "variables.safetensors").exists()
+
+  def variables(self, model: str, weights: Weights) -> dict[str, Any]:
+    """The numbers, as nested numpy arrays. Raises WeightsError where they are not trained yet."""
+    spec = self.models[model]
+    if weights.source:
+      return models.load_weights(dataclasses.replace(spec, base=weights), self._files.get(model))
+    path = self.weights_dir(model, weights) / "variables.safetensors"
+    if not path.exists():
+      raise WeightsError(f"{model}: the weights of {path.parent.name} are not trained yet; run train first")
+    return load_variables(path)
+
+  def predictor(self, model: str) -> Callable[[Any], evaluate.Predict]:
+    """variables -> predict; compiled once, whatever the number of weights."""
+    return evaluate.Predictor(self.models[model], self.task).bind
+
+  def keep_variables(self, model: str, weights: Weights, variables: Mapping[str, Any]) -> None:
+    """Writes what was trained, with its description beside it. The safetensors file comes last: it marks the end."""
+    directory = self.weights_dir(model, weights)
+    description = {"model": model, "weights": specs.weights_to_json(weights)}
+    store.write_atomic(directory / "weights.json", json.dumps(description, indent=2).encode())
+    save_variables(directory / "variables.safetensors", variables)
+
+  # --------------------------------------------------------------------------------------- fingerprints
+
+  def fingerprint(self, cell: Cell) -> dict[str, str]:
+    """Everything that can change the cell's number, as short texts. Computed without measuring anything."""
+    model = self.models[cell.model]
+    return {
+      "codec": self._codec_fingerprint(cell.test),
+      "data": self._data_fingerprint(cell.data),
+      "input": "as is" if specs.parse_data(cell.data).view.input == "asis" else str(model.input),
+      "metric": f"{self.task.name} {self.task.version}",
+      "weights": self._weights_fingerprint(cell.weights),
+      **self.arithmetic,
+    }
+
+  @property
+  def arithmetic(self) -> dict[str, str]:
+    return {"precision": self.config.precision, "device": jax.default_backend()}
+
+  def _codec_fingerprint(self, point: Point) -> str:
+    return "" if point == NONE else self._once(("codec", point), lambda: self.codec(point).fingerprint())
+
+  def _data_fingerprint(self, data: str) -> str:
+    return self._once(("data", data), lambda: self.source(data).fingerprint())
+
+  def _weights_fingerprint(self, weights: Weights) -> str:
+    """Of the whole chain back to the base: what each was trained on, by which codec, and on what device."""
+    if weights.source:
+      return specs.key_of(specs.weights_to_json(weights))
+    init = "" if weights.init is None else self._weights_fingerprint(weights.init)
+    coded = [self._codec_fingerprint(point) for point in weights.points]
+    parts = [init, self._data_fingerprint(weights.data), coded, weights.recipe, weights.seed, self.arithmetic]
+    return specs.key_of(parts)
+
+  def _once(self, key: Any, compute: Any) -> str:
+    if key not in self._fingerprints:
+      self._fingerprints[key] = compute()
+    return self._fingerprints[key]
+
+
+def _geometry(data: Data) -> str:
+  """The data without how a model is fed from it."""
+  return specs.format_data(dataclasses.replace(data, view=dataclasses.replace(data.view, input="model")))
+
+
+def save_variables(path: pathlib.Path, variables: Mapping[str, Any]) -> None:
+  """{'params': {'conv': {'kernel': …}}} as safetensors with keys 'params/conv/kernel', atomically."""
+  convert.write_safetensors(path, convert.flatten(variables))
+
+
+def load_variables(path: pathlib.Path) -> dict[str, Any]:
+  return convert.unflatten(convert.read(path))

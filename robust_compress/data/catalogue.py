@@ -1,0 +1,28 @@
+"""The data sets that have a name, with the published sizes of their splits, so that plans need no pictures."""
+
+from __future__ import annotations
+
+from robust_compress.data import sources
+from robust_compress.types import Data
+
+TFDS: dict[str, tuple[dict[str, int], str]] = {
+  "imagenet2012": ({"train": 1_281_167, "validation": 50_000}, "ImageNet, 1000 classes, by TFDS"),
+  "imagenette": ({"train": 9_469, "validation": 3_925}, "10 classes of ImageNet, by TFDS"),
+  "cifar10": ({"train": 50_000, "test": 10_000}, "10 classes, 32x32, by TFDS"),
+}
+
+
+def described() -> dict[str, str]:
+  """{name: what it is} of everything that can be opened."""
+  kinds = {name: doc for name, (_, doc) in sources.SOURCES.items()}
+  sets = {
+    name: f"{doc}: {', '.join(f'{split} {n:,}' for split, n in splits.items())}" for name, (splits, doc) in TFDS.items()
+  }
+  others = {"(any other)": "a TFDS image-classification set by its name, or package.module:attribute"}
+  return {**kinds, **sets, **others}
+
+
+def n_published(data: Data) -> int | None:
+  """Examples of a split by its publisher's count, slice applied; None where that is not known."""
+  n = TFDS.get(data.name, ({}, ""))[0].get(data.split)
+  return None if n is None else len(range(n)[data.start : data.stop])

@@ -1,0 +1,98 @@
+"""The command line: `robust-compress run --config=FILE[:arg] --workdir=DIR [--config.key=value …]`.
+
+Thin on purpose: every command is one call of `study.Study` or of a table. Errors that a user can mend are printed as
+one line and exit with status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from robust_compress.types import RobustCompressError
+
+VERBS = {
+  "run": "plan, compress, train, evaluate and report; run again after any interruption, it finishes what is missing",
+  "plan": "the cells, which are done, and what the rest will cost, before anything runs",
+  "compress": "code the pictures that missing cells need",
+  "train": "train the weights that missing cells need",
+  "evaluate": "measure the missing cells",
+  "report": "write report.html, PNG and CSV from the rows in the workdir",
+}
+CONFIG_HELP = """\
+--config=FILE[:arg]    a Python file with get_config(arg); its docstring says what it does and costs
+--config.key=value     overrides one value of the config, e.g. --config.recipe.steps=100
+                       (tuples: --config.points="('jpeg@5','jpeg@50')")"""
+LISTS = ("codecs", "models", "datasets", "tasks", "protocols")
+
+
+def main(argv: list[str] | None = None) -> None:
+  args, overrides = _parser().parse_known_args(argv)
+  unknown = [text for text in overrides if not text.startswith("--config.") or args.command not in VERBS]
+  if unknown:
+    _parser().error(f"unrecognized arguments: {' '.join(unknown)}")
+  try:
+    args.function(args, overrides)
+  except RobustCompressError as error:
+    sys.exit(_fail(error))
+  except KeyboardInterrupt:
+    print("\nstopped; the same command goes on from here", file=sys.stderr)
+    sys.exit(130)
+
+
+def _fail(error: Exception) -> int:
+  print(f"robust-compress: {error}", file=sys.stderr)
+  return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+  raw = argparse.RawDescriptionHelpFormatter
+  parser = argparse.ArgumentParser(
+    prog="robust-compress",
+    description="Rate–accuracy curves of vision models under compression, and finetuning that repairs them.",
+    epilog="robust-compress COMMAND --help says more of each command.",
+  )
+  commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+  for verb, text in VERBS.items():
+    command = commands.add_parser(
+      verb, help=text, description=f"{verb}: {text}.", epilog=CONFIG_HELP, formatter_class=raw
+    )
+    command.add_argument("--config", required=True, metavar="FILE[:arg]", help="the study")
+    command.add_argument("--workdir", required=True, metavar="DIR", help="where everything is kept")
+    command.add_argument("--replace", action="store_true", help="measure rows anew that other conditions made")
+    command.set_defaults(function=_verb)
+  command = commands.add_parser("list", help="what exists: " + ", ".join(LISTS))
+  command.add_argument("what", choices=LISTS)
+  command.set_defaults(function=_list)
+  command = commands.add_parser("export", help="write finetuned weights as safetensors in timm or torchvision keys")
+  command.add_argument("--workdir", required=True, metavar="DIR", help="of the study that trained them")
+  command.add_argument("--weights", metavar="KEY", help="which (default: lists them)")
+  command.add_argument("--output", metavar="FILE", help="a .safetensors file")
+  command.set_defaults(function=_export)
+  return parser
+
+
+def _verb(args: argparse.Namespace, overrides: list[str]) -> None:
+  from robust_compress import study
+
+  config = study.load_config(args.config, overrides)
+  opened = study.Study(config, args.workdir, replace=args.replace)
+  result = getattr(opened, args.command)()
+  if args.command in ("plan", "report", "run") and result is not None:
+    print(result)
+
+
+def _list(args: argparse.Namespace, _: list[str]) -> None:
+  from robust_compress import listing
+
+  print(listing.table(args.what))
+
+
+def _export(args: argparse.Namespace, _: list[str]) -> None:
+  from robust_compress import study
+
+  print(study.export(args.workdir, args.weights, args.output))
+
+
+if __name__ == "__main__":
+  main()
