@@ -88,7 +88,7 @@ def resamples(ids: Sequence[str], n_replicates: int = 1000, seed: int = 0) -> It
   for _ in range(n_replicates):
     drawn = (words.random_raw(n) >> np.uint64(32)) * np.uint64(n) >> np.uint64(32)  # uniform over 0..n-1
     counts = np.empty(n, np.uint16)
-    counts[order] = np.bincount(drawn.astype(np.int64), minlength=n)
+    counts[order] = np.bincount(drawn.view(np.int64), minlength=n)
     yield counts
 
 
