@@ -137,7 +137,7 @@ def to_foreign(variables: Mapping, rules: Iterable[Rule]) -> dict[str, np.ndarra
     if not named:
       unnamed.append(path)
     for key, rule in named.items():
-      arrays[key] = np.ascontiguousarray(TRANSFORMS[rule.transform][1](np.asarray(value)))
+      arrays[key] = TRANSFORMS[rule.transform][1](np.asarray(value))
   if unnamed:
     raise WeightsError(f"{_listed(unnamed)} of the model have no rule, so no foreign name; add them to its RULES")
   return arrays
@@ -182,7 +182,7 @@ def _transformed(array: np.ndarray, rule: Rule) -> np.ndarray | None:
   except ValueError:  # another number of axes
     return None
   floating = np.issubdtype(array.dtype, np.floating) or array.dtype.kind == "V"  # V: bfloat16
-  return np.ascontiguousarray(value, np.float32 if floating else None)
+  return np.asarray(value, np.float32 if floating else None, order="C")
 
 
 def _mismatch(name: str, n: int, n_ours: int, left_over: list, unfilled: list, misshapen: list) -> str:
@@ -225,7 +225,7 @@ def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray])
   from safetensors.numpy import save
 
   path = Path(path)
-  content = save({key: np.ascontiguousarray(array) for key, array in arrays.items()}, metadata={"format": "pt"})
+  content = save({key: np.asarray(array, order="C") for key, array in arrays.items()}, metadata={"format": "pt"})
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
   try:

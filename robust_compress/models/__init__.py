@@ -22,7 +22,7 @@ __all__ = ["MODELS", "Classifier", "load_model", "load_weights", "template"]
 _TIMM = "results/results-imagenet.csv of huggingface/pytorch-image-models, commit 4e5207c7"
 _TORCHVISION = "torchvision 0.28, weights.meta['_metrics']"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_HALF = {"normalisation": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}  # ViT's pictures run from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,16 @@ _ROWS: tuple[Classifier, ...] = (
   _tv("resnet101.tv2_in1k", "resnet:resnet101", "resnet101-cd907fc2", 232, 44_549_160, 81.886),
   _tv("resnet152.tv_in1k", "resnet:resnet152", "resnet152-394f9c45", 256, 60_192_808, 78.312),
   _tv("resnet152.tv2_in1k", "resnet:resnet152", "resnet152-f82ba261", 232, 60_192_808, 82.284),
+  _timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k", "vit:vit_tiny", 248, "bicubic", 5_717_416, 75.452, **_HALF),
+  _timm("vit_small_patch16_224.augreg_in21k_ft_in1k", "vit:vit_small", 248, "bicubic", 22_050_664, 81.402, **_HALF),
+  _timm("vit_base_patch16_224.augreg_in21k_ft_in1k", "vit:vit_base", 248, "bicubic", 86_567_656, 84.534, **_HALF),
+  _timm("vit_base_patch16_224.augreg2_in21k_ft_in1k", "vit:vit_base", 248, "bicubic", 86_567_656, 85.108, **_HALF),
+  _timm("swin_tiny_patch4_window7_224.ms_in1k", "swin:swin_tiny", 248, "bicubic", 28_288_354, 81.388),
+  _timm("swin_tiny_patch4_window7_224.ms_in22k_ft_in1k", "swin:swin_tiny", 248, "bicubic", 28_288_354, 80.966),
+  _timm("swin_small_patch4_window7_224.ms_in1k", "swin:swin_small", 248, "bicubic", 49_606_258, 83.228),
+  _timm("swin_small_patch4_window7_224.ms_in22k_ft_in1k", "swin:swin_small", 248, "bicubic", 49_606_258, 83.330),
+  _timm("swin_base_patch4_window7_224.ms_in1k", "swin:swin_base", 248, "bicubic", 87_768_224, 83.604),
+  _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin:swin_base", 248, "bicubic", 87_768_224, 85.276),
 )
 
 MODELS: dict[str, Callable[[], ModelSpec]] = {row.name: row for row in _ROWS}

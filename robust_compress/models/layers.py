@@ -1,4 +1,4 @@
-"""Layers that the architectures share: batch norm over devices, stochastic depth, the transformer's MLP.
+"""Layers that the architectures share: norms, stochastic depth, the transformer's MLP.
 
 Every module computes in `dtype` and keeps its parameters and statistics in float32, so nothing is promoted silently.
 """
@@ -61,6 +61,22 @@ class BatchNorm(nn.Module):
     mean = average(x.mean(axes))
     var = average(jnp.square(x - mean).mean(axes))
     return mean, var, x.size // x.shape[-1] * (jax.lax.axis_size(BATCH_AXIS) if sync else 1)
+
+
+class LayerNorm(nn.Module):
+  """Normalisation over the last axis, in float32 whatever `dtype` is: float[… c] to dtype[… c]."""
+
+  epsilon: float = 1e-6
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
+    x = x.astype(jnp.float32)
+    x = x - x.mean(-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.epsilon)
+    return (x * scale + bias).astype(self.dtype)
 
 
 class StochasticDepth(nn.Module):

@@ -55,10 +55,10 @@ class ResNet(nn.Module):
   `dropout` is stochastic depth. Batch norm follows `batch_norm` (see `layers.BatchNorm`).
   """
 
-  depths: tuple[int, int, int, int]
+  depths: tuple[int, ...]
   bottleneck: bool
   n_classes: int = 1000
-  width: int = 64
+  widths: tuple[int, ...] = (64, 128, 256, 512)
   dtype: Any = jnp.float32
   batch_norm: str = "local"
   dropout: float = 0.0
@@ -67,14 +67,14 @@ class ResNet(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     conv, norm = partial(_conv, dtype=self.dtype), partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
     rates = iter(depth_rates(self.dropout, sum(self.depths)))
-    x = conv(self.width, 7, 2, name="conv1")(x)
+    x = conv(64, 7, 2, name="conv1")(x)
     x = nn.relu(norm(name="bn1")(x, train))
     x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-    for stage, depth in enumerate(self.depths):
+    for stage, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
       for i in range(depth):
         stride = 2 if stage > 0 and i == 0 else 1
         name = f"layer{stage + 1}_{i}"
-        x = Block(self.width * 2**stage, stride, self.bottleneck, conv, norm, next(rates), name=name)(x, train)
+        x = Block(width, stride, self.bottleneck, conv, norm, next(rates), name=name)(x, train)
     x = x.mean((1, 2))
     x = nn.Dense(self.n_classes, dtype=self.dtype, kernel_init=dense_init, name="fc")(x)
     return x.astype(jnp.float32)
