@@ -14,6 +14,7 @@ import errno
 import io
 import math
 import os
+import pathlib
 import re
 import secrets
 import socket
@@ -79,7 +80,7 @@ def write_atomic(path: epath.PathLike, data: bytes) -> None:
 def clean(directory: epath.PathLike) -> int:
   """Removes temporary files whose writer is gone; returns how many. Those of live processes stay."""
   n_removed = 0
-  for path in epath.Path(directory).rglob(".*.tmp") if is_local(directory) else ():
+  for path in pathlib.Path(directory).rglob(".*.tmp") if is_local(directory) else ():  # epath has no recursive glob
     match = _TEMPORARY.fullmatch(path.name)
     with contextlib.suppress(OSError):
       if match and not _is_alive(match["host"], int(match["pid"]), path):
@@ -88,9 +89,9 @@ def clean(directory: epath.PathLike) -> int:
   return n_removed
 
 
-def _is_alive(host: str, pid: int, path: epath.Path) -> bool:
+def _is_alive(host: str, pid: int, path: pathlib.Path) -> bool:
   if host != socket.gethostname():
-    return time.time() - path.stat().mtime < _DAY_S  # another machine's process cannot be asked
+    return time.time() - path.stat().st_mtime < _DAY_S  # another machine's process cannot be asked
   if pid == os.getpid():
     return _TOKEN in path.name  # else of an earlier process that had our number, as in a container
   try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 
-from robust_compress.types import DataError, Picture
+from robust_compress.types import CodecError, Coded, DataError, Picture
 
 
 def photo(height: int = 48, width: int = 64, seed: int = 0, n_frames: int = 1) -> np.ndarray:
@@ -52,3 +53,27 @@ class MemorySource:
     for clip in self.clips:
       digest.update(clip.tobytes())
     return digest.hexdigest()[:16]
+
+
+class ShiftCodec:
+  """Keeps `level` bits of every sample. Batched like a network: one shape a call, pixels from the encoder."""
+
+  name, levels, batched = "shift", (1, 2, 4, 6, 8), True
+
+  def __init__(self, *, refuse: int = 0):
+    self.refuse = refuse  # pictures of this width cannot be coded
+    self.batches: list[int] = []
+
+  def fingerprint(self) -> str:
+    return "shift 1"
+
+  def encode(self, clips, levels):
+    self.batches.append(len(clips))
+    if len({clip.shape for clip in clips}) != 1 or clips[0].shape[2] == self.refuse:
+      raise CodecError(f"shift: cannot code {[clip.shape for clip in clips]}")
+    kept = [clip >> (8 - int(level)) << (8 - int(level)) for clip, level in zip(clips, levels, strict=True)]
+    return [Coded(json.dumps(pixels.shape).encode() + b"|" + pixels.tobytes(), pixels) for pixels in kept]
+
+  def decode(self, blobs):
+    parts = [blob.split(b"|", 1) for blob in blobs]
+    return [np.frombuffer(data, np.uint8).reshape(json.loads(shape)) for shape, data in parts]

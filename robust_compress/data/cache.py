@@ -1,0 +1,106 @@
+"""The Source that reads coded pictures.
+
+    Source, under its view ──▶ CodedSource ──pread, crc──▶ blob ──decode──▶ Picture(clip, n_bytes)
+
+What lies in the folder is described in `shards.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from robust_compress.data import shards
+from robust_compress.data.shards import Entry
+from robust_compress.specs import key_of
+from robust_compress.types import Codec, Picture, Source, StoreError
+
+_MAX_OPEN = 256  # shards whose file stays open between reads
+
+
+class CodedSource:
+  """The pictures of a source as a codec leaves them: `types.Source` over the shards of a folder.
+
+  Pictures stand in the order of the source, without those that were skipped. Targets and classes are the source's own.
+  Reads are thread-safe, and every one is checked against its checksum.
+
+  Args:
+    source: what was coded, under the view it was coded in.
+    directory: of the shards that `compress` wrote.
+    codec: the codec that wrote them.
+
+  Raises:
+    StoreError: nothing complete is there, it is of another source or codec (both shown), or it is damaged.
+  """
+
+  def __init__(self, source: Source, directory: os.PathLike[str] | str, codec: Codec):
+    self.source, self.directory, self.codec = source, Path(directory), codec
+    manifest = shards.read_manifest(directory)
+    if manifest is None:
+      raise StoreError(f"{directory} holds no complete set of coded pictures; run compress first, or again")
+    self.manifest, self.classes = manifest, source.classes
+    here = dataclasses.replace(manifest.plan, source=source.fingerprint(), codec=codec.fingerprint(), n=len(source))
+    manifest.plan.check_same(here, directory)
+    self.index = self._open_index()  # ENTRY[n]: n_bytes and n_pixels of every picture without reading one
+    self._files: dict[int, io.FileIO] = {}
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def id(self, index: int) -> str:
+    return self.source.id(int(self.index["position"][index]))
+
+  def target(self, index: int) -> dict[str, np.ndarray]:
+    return self.source.target(int(self.index["position"][index]))
+
+  def fingerprint(self) -> str:
+    return key_of([dataclasses.asdict(self.manifest.plan), self.manifest.files[shards.INDEX]])
+
+  def blob(self, index: int) -> bytes:
+    """The coded bytes of one picture. Raises StoreError, naming the shard, where they are damaged."""
+    entry = self._entry(index)
+    return self._read(entry, entry.offset, entry.n_bytes, entry.crc)
+
+  def picture(self, index: int) -> Picture:
+    """The decoded picture, and the size of its blob."""
+    entry = self._entry(index)
+    if entry.pixels_n_bytes:
+      png = self._read(entry, entry.pixels_offset, entry.pixels_n_bytes, entry.pixels_crc)
+      return Picture(shards.unpack_pixels(png, entry.n_frames), entry.n_bytes)
+    [clip] = self.codec.decode([self._read(entry, entry.offset, entry.n_bytes, entry.crc)])
+    return Picture(clip, entry.n_bytes)
+
+  def _entry(self, index: int) -> Entry:
+    return Entry(*self.index[index].item())
+
+  def _read(self, entry: Entry, offset: int, n_bytes: int, crc: int) -> bytes:
+    shard = entry.position // self.manifest.plan.shard_size
+    file = self._file(shard)  # held by name: its descriptor lives as long as it does
+    data = os.pread(file.fileno(), n_bytes, offset)
+    if len(data) != n_bytes or zlib.crc32(data) != crc:
+      path = self.directory / self.manifest.plan.shard_name(shard)
+      picture = self.source.id(entry.position)
+      raise StoreError(f"{path} is damaged at picture {picture!r}; delete the shard and run compress again")
+    return data
+
+  def _file(self, shard: int) -> io.FileIO:
+    if shard in self._files:
+      return self._files[shard]
+    path = self.directory / self.manifest.plan.shard_name(shard)
+    try:
+      file = open(path, "rb", buffering=0)  # noqa: SIM115 - kept for the reads to come
+    except FileNotFoundError:
+      raise StoreError(f"{path} is missing; run compress again") from None
+    return self._files.setdefault(shard, file) if len(self._files) < _MAX_OPEN else file
+
+  def _open_index(self) -> np.ndarray:
+    path = self.directory / shards.INDEX
+    if not path.exists() or shards.file_digest(path) != self.manifest.files[shards.INDEX]:
+      raise StoreError(f"{path} is missing or damaged; delete {shards.MANIFEST} beside it and run compress again")
+    index = np.load(path, mmap_mode="r" if self.manifest.n else None, allow_pickle=False)
+    return index.view(np.ndarray)

@@ -1,0 +1,205 @@
+"""The format of coded pictures on disk.
+
+    manifest.json               what was coded and how, totals, what was skipped, checksums; written last: it means done
+    index.npy                   one entry a picture: where its blob lies; memory-mapped, so that opening is free
+    shard-00000-of-00004.zip    stored, not deflated: any unzip gives the files of its pictures
+      00000007_n01440764_2.jpeg         position in the source, end of the id
+      00000007_n01440764_2.pixels.png   what the codec decodes to, kept where decoding costs a network
+      index.npy, shard.json             the same for this shard alone, so that a cut-off run goes on from whole shards
+
+`compress.py` writes these files and `cache.py` reads them. Bytes depend on the `Plan` alone, not on threads, hosts or
+dates. Readers import no tensorflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from robust_compress.types import Clip, StoreError
+
+MANIFEST, INDEX, SHARD = "manifest.json", "index.npy", "shard.json"
+
+
+class Entry(NamedTuple):
+  """One coded picture: where it stands in the source, and where its bytes stand in the shard."""
+
+  position: int
+  n_frames: int
+  n_pixels: int  # t·h·w of what the codec saw
+  offset: int
+  n_bytes: int  # of the blob: what the rate counts
+  crc: int
+  pixels_offset: int = 0  # of the lossless pixels; n_bytes 0 where they are not kept
+  pixels_n_bytes: int = 0
+  pixels_crc: int = 0
+
+
+ENTRY = np.dtype([(name, "<u4" if name.endswith("crc") else "<i8") for name in Entry._fields])
+
+
+@dataclass(frozen=True)
+class Plan:
+  """All that the bytes of a folder of shards depend on."""
+
+  source: str  # fingerprint of the pictures that the codec sees
+  codec: str  # its fingerprint
+  level: float | str  # 'per picture <hash>' where each has its own
+  n: int  # pictures in the source
+  shard_size: int
+  keep_pixels: bool
+
+  @property
+  def n_shards(self) -> int:
+    return -(-self.n // self.shard_size)
+
+  def shard_name(self, shard: int) -> str:
+    return f"shard-{shard:05d}-of-{self.n_shards:05d}.zip"
+
+  def positions(self, shard: int) -> range:
+    return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n))
+
+  def check_same(self, asked: Plan, directory: os.PathLike[str] | str) -> None:
+    """Raises StoreError showing every field in which the plan found in `directory` is not the one asked for."""
+    differences = [
+      f"{field.name} is {getattr(self, field.name)!r}, asked for {getattr(asked, field.name)!r}"
+      for field in dataclasses.fields(Plan)
+      if getattr(self, field.name) != getattr(asked, field.name)
+    ]
+    if differences:
+      remedy = "use another folder, or --replace to code them again"
+      raise StoreError(f"{directory} holds other coded pictures: {'; '.join(differences)}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+  """A folder of shards that is complete."""
+
+  plan: Plan
+  name: str  # of the point, for people
+  n: int  # pictures coded
+  n_bytes: int  # of all blobs
+  n_pixels: int
+  skipped: tuple[tuple[str, str], ...]  # (id, reason) of pictures that could not be read or coded
+  files: dict[str, tuple[int, str]]  # (n_bytes, sha256) of every shard and of the index
+
+  def to_json(self) -> str:
+    return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+
+def read_manifest(directory: os.PathLike[str] | str) -> Manifest | None:
+  """None where the folder is not complete. Raises StoreError where the manifest is damaged."""
+  path = Path(directory) / MANIFEST
+  try:
+    fields: dict[str, Any] = json.loads(path.read_text())
+    skipped = tuple((id, reason) for id, reason in fields["skipped"])
+    files = {name: (n_bytes, digest) for name, (n_bytes, digest) in fields["files"].items()}
+    return Manifest(**{**fields, "plan": Plan(**fields["plan"]), "skipped": skipped, "files": files})
+  except FileNotFoundError:
+    return None
+  except (ValueError, KeyError, TypeError) as error:
+    raise StoreError(f"{path} is damaged ({error}); delete it and run compress again") from error
+
+
+# ------------------------------------------------------------------------------------------------ shards
+
+
+class ShardWriter:
+  """Writes one shard into an open file: pictures in order, and when the block ends well, what they are."""
+
+  def __init__(self, file: BinaryIO, plan: Plan, suffix: str):
+    self._archive, self._plan, self._suffix = zipfile.ZipFile(file, "w"), plan, _safe(suffix)
+    self._entries: list[Entry] = []
+    self._ids: list[str] = []
+    self._skipped: list[tuple[str, str]] = []
+
+  def add(self, position: int, id: str, blob: bytes, pixels: bytes, n_frames: int, n_pixels: int) -> None:
+    """One picture: its blob and, unless empty, the PNG of its pixels. Positions must rise."""
+    stem = f"{position:08d}_{_safe(os.path.splitext(id)[0])}"
+    spans = [self._store(f"{stem}.{self._suffix}", blob)]
+    if pixels:
+      spans.append(self._store(f"{stem}.pixels.png", pixels))
+    self._entries.append(Entry(position, n_frames, n_pixels, *(value for span in spans for value in span)))
+    self._ids.append(id)
+
+  def skip(self, id: str, reason: str) -> None:
+    self._skipped.append((id, reason))
+
+  def __enter__(self) -> ShardWriter:
+    return self
+
+  def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+    with self._archive:
+      if error_type is None:
+        fields = {"plan": dataclasses.asdict(self._plan), "ids": self._ids, "skipped": self._skipped}
+        self._store(INDEX, npy(np.array(self._entries, ENTRY)))
+        self._store(SHARD, json.dumps(fields).encode())
+
+  def _store(self, name: str, data: bytes) -> tuple[int, int, int]:
+    """(offset, n_bytes, crc) of a new member, under the one date there is."""
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every platform
+    self._archive.writestr(info, data)
+    return info.header_offset + 30 + len(name), len(data), zlib.crc32(data)  # a local header is 30 bytes and the name
+
+
+def _safe(text: str) -> str:
+  """The end of any text as part of a file name; positions make member names unique."""
+  return re.sub(r"[^A-Za-z0-9._-]", "_", text)[-80:]
+
+
+def npy(array: np.ndarray) -> bytes:
+  buffer = io.BytesIO()
+  np.save(buffer, array, allow_pickle=False)
+  return buffer.getvalue()
+
+
+def read_shard(path: Path) -> tuple[Plan, np.ndarray, list[tuple[str, str]]]:
+  """(plan, ENTRY[n], skipped) of one shard. Raises StoreError where it is damaged or is no shard."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      fields = json.loads(archive.read(SHARD))
+      index = np.load(io.BytesIO(archive.read(INDEX)), allow_pickle=False)
+    return Plan(**fields["plan"]), index, [(id, reason) for id, reason in fields["skipped"]]
+  except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+    raise StoreError(f"{path} is damaged ({error}); delete it and run compress again") from error
+
+
+def is_whole(path: Path) -> bool:
+  """Whether every member of a shard has the checksum it was written with."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return archive.testzip() is None
+  except (zipfile.BadZipFile, OSError):
+    return False
+
+
+def file_digest(path: Path) -> tuple[int, str]:
+  """(n_bytes, sha256) of a file."""
+  with open(path, "rb") as file:
+    return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack_pixels(clip: Clip) -> bytes:
+  """uint8[t h w 3] as one PNG with the frames below each other."""
+  buffer = io.BytesIO()
+  Image.fromarray(clip.reshape(-1, *clip.shape[2:])).save(buffer, "PNG", compress_level=1)
+  return buffer.getvalue()
+
+
+def unpack_pixels(png: bytes, n_frames: int) -> Clip:
+  """The inverse of `pack_pixels`."""
+  rows = np.array(Image.open(io.BytesIO(png), formats=["PNG"]))
+  return rows.reshape(n_frames, -1, *rows.shape[1:])

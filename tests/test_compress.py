@@ -1,0 +1,234 @@
+"""The verb `compress`: every picture once, whatever happens on the way, and the same bytes in the end."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from robust_compress import compress as module
+from robust_compress.codecs import load_codec
+from robust_compress.compress import Job, compress, finish, write_shards
+from robust_compress.data.cache import CodedSource
+from robust_compress.data.shards import read_manifest
+from robust_compress.types import CodecError, DataError, LevelError, SpecError, StoreError
+from tests.fakes import MemorySource, ShiftCodec, photo
+
+JPEG = load_codec("jpeg")
+
+
+def pictures(n=23, **options):
+  return MemorySource([photo(16 + 8 * (i % 2), 24, seed=i) for i in range(n)], **options)
+
+
+def run(source, directory, level=20, codec=JPEG, **options):
+  return compress(source, codec, level, directory, **{"shard_size": 5, "progress": False, **options})
+
+
+def tree(directory):
+  """{name: bytes} of all files of a folder."""
+  return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_manifest_counts_what_was_coded(tmp_path):
+  source = pictures()
+  manifest = run(source, tmp_path, name="jpeg@20")
+  blobs = [JPEG.encode([clip], [20])[0].blob for clip in source.clips]
+  assert (manifest.n, manifest.name, manifest.skipped) == (23, "jpeg@20", ())
+  assert manifest.n_bytes == sum(map(len, blobs))
+  assert manifest.n_pixels == sum(clip[..., 0].size for clip in source.clips)
+  assert manifest.plan.codec == JPEG.fingerprint()
+  assert sorted(manifest.files) == ["index.npy", *(f"shard-{k:05d}-of-00005.zip" for k in range(5))]
+  assert sorted(source.reads) == list(range(23))
+  assert read_manifest(tmp_path) == manifest
+  assert json.loads((tmp_path / "manifest.json").read_text())["plan"]["level"] == 20
+
+
+def test_bytes_do_not_depend_on_threads_hosts_or_dates(tmp_path, monkeypatch):
+  run(pictures(), tmp_path / "one", n_workers=1)
+  monkeypatch.setattr(time, "time", lambda: 2e9)
+  run(pictures(), tmp_path / "many", n_workers=7)
+  job = Job(pictures(), JPEG, 20, tmp_path / "hosts", shard_size=5)
+  for host in (2, 0, 1):
+    with pytest.raises(StoreError, match=r"\d of 5 shards are missing"):
+      finish(job)
+    write_shards(job, host=host, n_hosts=3, progress=False)
+  finish(job)
+  assert tree(tmp_path / "one") == tree(tmp_path / "many") == tree(tmp_path / "hosts")
+
+
+def test_nothing_is_done_twice(tmp_path):
+  source = pictures()
+  manifest, before = run(source, tmp_path), tree(tmp_path)
+  source.reads.clear()
+  assert run(source, tmp_path) == manifest
+  assert source.reads == []
+  (tmp_path / "shard-00003-of-00005.zip").unlink()
+  assert run(source, tmp_path) == manifest
+  assert sorted(source.reads) == [15, 16, 17, 18, 19]
+  assert tree(tmp_path) == before
+
+
+def test_levels_may_differ_by_picture(tmp_path):
+  source, levels = pictures(), [5 + 4 * i for i in range(23)]
+  run(source, tmp_path, levels)
+  coded = CodedSource(source, tmp_path, JPEG)
+  for i, level in enumerate(levels):
+    assert coded.blob(i) == JPEG.encode([source.clips[i]], [level])[0].blob
+  with pytest.raises(StoreError, match=r"level is 'per picture .*', asked for 20\.0"):
+    run(source, tmp_path)
+  with pytest.raises(LevelError, match="3 levels for 23 pictures"):
+    run(source, tmp_path, [1, 2, 3])
+
+
+@pytest.mark.parametrize("level", [0, 101, 10.5, float("nan"), True, None, "ten"])
+def test_a_wrong_level_fails_before_anything_is_read(tmp_path, level):
+  source = pictures()
+  with pytest.raises(LevelError):
+    run(source, tmp_path / "new", level)
+  assert source.reads == []
+  assert not (tmp_path / "new").exists()
+
+
+def test_batched_codecs_get_one_shape_at_a_time(tmp_path):
+  source, codec = pictures(40), ShiftCodec()
+  run(source, tmp_path, 3, codec, shard_size=32)
+  assert sorted(codec.batches) == [4, 4, 8, 8, 8, 8]
+  coded = CodedSource(source, tmp_path, codec)
+  assert all(np.array_equal(coded.picture(i).clip, source.clips[i] & 0xE0) for i in range(40))
+
+
+# ------------------------------------------------------------------------------------------- bad pictures
+
+
+def test_a_bad_picture_stops_or_is_counted(tmp_path):
+  source = pictures(bad={7, 12})
+  with pytest.raises(DataError, match=r"picture 'picture/0007.png': .*truncated \(on_bad=skip"):
+    run(source, tmp_path)
+  assert list(tree(tmp_path)) == ["shard-00000-of-00005.zip"]  # whole shards stay, nothing else does
+  manifest = run(source, tmp_path, on_bad="skip")
+  assert manifest.n == 21
+  assert [id for id, _ in manifest.skipped] == ["picture/0007.png", "picture/0012.png"]
+  with pytest.raises(DataError, match="0007"):
+    run(source, tmp_path, on_bad="error")
+  with pytest.raises(SpecError, match="on_bad='ignore'"):
+    run(source, tmp_path, on_bad="ignore")
+
+
+def test_in_a_batch_only_the_picture_that_cannot_be_coded_is_skipped(tmp_path):
+  source = MemorySource([photo(8, 8, seed=i) for i in range(6)])
+  source.clips[2] = photo(8, 12)
+  manifest = run(source, tmp_path / "skip", 3, ShiftCodec(refuse=12), on_bad="skip")
+  assert manifest.n == 5
+  assert manifest.skipped[0][0] == "picture/0002.png"
+  with pytest.raises(CodecError, match=r"picture 'picture/0002.png': shift: cannot code"):
+    run(source, tmp_path / "error", 3, ShiftCodec(refuse=12))
+
+
+# ---------------------------------------------------------------------------------- folders that hold more
+
+
+def test_another_plan_in_the_folder_is_refused_or_replaced(tmp_path):
+  run(pictures(), tmp_path / "new", 30)
+  run(pictures(), tmp_path / "old", 20)
+  with pytest.raises(StoreError, match=r"old holds other coded pictures: level is 20.0, asked for 30.0; .*--replace"):
+    run(pictures(), tmp_path / "old", 30)
+  (tmp_path / "old" / "manifest.json").unlink()  # as if that run had been cut off
+  with pytest.raises(StoreError, match=r"n is 23, asked for 9"):
+    run(pictures(9), tmp_path / "old", 20)
+  run(pictures(), tmp_path / "old", 30, replace=True)
+  assert tree(tmp_path / "old") == tree(tmp_path / "new")
+  source = pictures()
+  run(source, tmp_path / "old", 30, replace=True)  # the same plan: nothing to replace
+  assert source.reads == []
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_damaged_shards_are_made_again(tmp_path, damage, manifest):
+  source = pictures()
+  run(source, tmp_path)
+  before, path = tree(tmp_path), tmp_path / "shard-00002-of-00005.zip"
+  whole = path.read_bytes()
+  path.write_bytes(
+    {"flip": whole[:90] + bytes([whole[90] ^ 1]) + whole[91:], "truncate": whole[:400], "empty": b""}[damage]
+  )
+  if not manifest:
+    (tmp_path / "manifest.json").unlink()
+  source.reads.clear()
+  run(source, tmp_path, verify=damage == "flip")
+  assert sorted(source.reads) == list(range(10, 15))
+  assert tree(tmp_path) == before
+
+
+# --------------------------------------------------------------------------------------------- full, killed
+
+
+def test_a_full_disk_names_the_folder_and_loses_nothing(tmp_path, monkeypatch):
+  source, writestr, count = pictures(), zipfile.ZipFile.writestr, iter(range(1000))
+
+  def fails_at_the_18th(self, *args, **kwargs):
+    if next(count) == 17:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return writestr(self, *args, **kwargs)
+
+  monkeypatch.setattr(zipfile.ZipFile, "writestr", fails_at_the_18th)
+  with pytest.raises(StoreError, match=rf"{tmp_path}.*no space left.*run the same command again"):
+    run(source, tmp_path)
+  assert list(tree(tmp_path)) == ["shard-00000-of-00005.zip", "shard-00001-of-00005.zip"]
+  source.reads.clear()
+  run(source, tmp_path)
+  assert sorted(source.reads) == list(range(10, 23))
+
+
+class SlowSource(MemorySource):
+  def picture(self, index):
+    time.sleep(0.004)
+    return super().picture(index)
+
+
+def slow_run(directory):
+  run(SlowSource([photo(16, 16, seed=i) for i in range(160)]), directory, shard_size=16, n_workers=2)
+
+
+def kill_after(directory, pattern, count):
+  """Runs `slow_run` in a process of its own and kills it once so many files are there."""
+  program = "import pathlib, sys; from tests.test_compress import slow_run; slow_run(pathlib.Path(sys.argv[1]))"
+  process = subprocess.Popen([sys.executable, "-c", program, str(directory)])
+  while process.poll() is None and sum(1 for _ in directory.glob(pattern)) < count:
+    time.sleep(0.002)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path):
+  slow_run(tmp_path / "whole")
+  killed = tmp_path / "killed"
+  killed.mkdir()
+  for pattern, count in [(".shard*", 1), ("shard*", 2), ("shard*", 5), ("shard*", 9), ("shard*", 10), ("index.npy", 1)]:
+    kill_after(killed, pattern, count)
+    assert sum(1 for _ in killed.glob(pattern)) >= count
+  slow_run(killed)
+  assert tree(killed) == tree(tmp_path / "whole")
+
+
+def test_memory_holds_the_pictures_in_work_only(tmp_path, monkeypatch):
+  """At most two chunks a worker are read ahead of the writer."""
+  source, written, ahead = pictures(400), [], []
+  add = module.ShardWriter.add
+
+  def counted(self, *args):
+    ahead.append(len(source.reads) - len(written))
+    written.append(args[0])
+    add(self, *args)
+
+  monkeypatch.setattr(module.ShardWriter, "add", counted)
+  run(source, tmp_path, shard_size=50, n_workers=2)
+  assert written == list(range(400))
+  assert max(ahead) <= 16 * 5  # two chunks in work and two waiting, and the one being written
