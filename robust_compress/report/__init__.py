@@ -1,1 +1,113 @@
+"""The verb `report`: rows to one page that answers the question, with its figures and tables beside it.
 
+    rows ──curves──▶ panels ──compare──▶ gains, BD, cheapest ──summary──▶ the answer ─┐
+                        │                        └──tables──▶ cells.csv, curves.csv ──┼──▶ report.html
+                        └──plots──▶ figures, PNG ─────────────────────────────────────┘
+
+A report is a function of what it is given: it runs nothing, needs no accelerator, and can be made again from a few
+kilobytes of rows. With the store's replicates at hand, differences carry paired intervals; from rows alone they do not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from robust_compress.report import page, summary, tables
+from robust_compress.report.compare import Paired, Results
+from robust_compress.report.curves import panels
+from robust_compress.report.examples import DecodedExample, Example, load_examples, save_examples
+from robust_compress.report.markup import Safe, element, join
+from robust_compress.report.section import overview, section
+from robust_compress.store import write_atomic
+from robust_compress.types import Cell, Row
+
+__all__ = ["DecodedExample", "Example", "load_examples", "report", "save_examples"]
+
+
+def report(
+  rows: Iterable[Row],
+  directory: str | os.PathLike[str],
+  *,
+  results: Results | None = None,
+  planned: Iterable[Cell] = (),
+  unreachable: Collection[Cell] = (),
+  examples: str | os.PathLike[str] | None = None,
+  title: str = "Recognition under compression",
+  metric: str | None = None,
+  command: str | None = None,
+) -> Path:
+  """Writes report.html, PNG figures, cells.csv and curves.csv into `directory`.
+
+  Args:
+    rows: what was measured; any part of a study, none included.
+    directory: made where absent; files of an earlier report are overwritten.
+    results: the store of those rows, for replicates and records (`store.Store`); None makes a report without
+      paired intervals.
+    planned: all cells of the study, so that what has no row is drawn as missing.
+    unreachable: planned cells whose target rate no level of the codec meets.
+    examples: folder written by `save_examples`.
+    title: heading of the page.
+    metric: name of the metric to draw, in place of the task's usual one.
+    command: how this report was made, for its last section.
+
+  Returns:
+    The path of report.html.
+  """
+  rows, directory, paired = list(rows), Path(directory), Paired(results)
+  directory.mkdir(parents=True, exist_ok=True)
+  found = [paired.with_seeds(panel) for panel in panels(rows, planned, unreachable, metric)]
+  write_atomic(directory / "cells.csv", tables.cells_csv(rows).encode())
+  write_atomic(directory / "curves.csv", tables.curves_csv(found).encode())
+  sections = [section(panel, found, paired, directory) for panel in found]
+  models = overview(found, directory)
+  body = [_header(title, found, sections), models, [one.body for one in sections], _pictures(found, examples)]
+  body += [_provenance(rows, found, command)] if rows else []
+  path = directory / "report.html"
+  write_atomic(path, page.document(title, *body).encode())
+  return path
+
+
+def _header(title: str, found: Sequence, sections: Sequence) -> Safe:
+  if not found:
+    empty = (
+      "There are no rows and no planned cells, so there is nothing to report. Run `robust-compress run` first, or "
+      "point the report at a folder that has rows."
+    )
+    return join(element("h1", title), element("p", empty, class_="answer"))
+  single = len(sections) == 1
+  answers = [
+    element(
+      "p", None if single else element("b", element("a", one.title, href=f"#{one.anchor}")), one.answer, class_="answer"
+    )
+    for one in sections
+  ]
+  return element(
+    "header",
+    element("p", "Rate and accuracy, measured by robust_compress", class_="kicker"),
+    element("h1", title),
+    element("p", summary.question(found), class_="question"),
+    answers,
+  )
+
+
+def _pictures(found: Sequence, examples: str | os.PathLike[str] | None) -> Safe | None:
+  if examples is None:
+    return None
+  parts = []
+  for data in dict.fromkeys(panel.data for panel in found):
+    strips = page.examples(load_examples(examples, data))
+    parts += [element("p", element("code", data), class_="quiet"), *strips] if strips else []
+  if not parts:
+    return None
+  lead = "Each picture as the codec saw it and as it came back, at true pixels, with what it costs."
+  return element("section", element("h2", "Example pictures"), element("p", lead), parts)
+
+
+def _provenance(rows: Sequence[Row], found: Sequence, command: str | None) -> Safe:
+  files = element(
+    "p", "Beside this page: ", element("a", "cells.csv", href="cells.csv"), " (one line a cell, full numbers), ",
+    element("a", "curves.csv", href="curves.csv"), " (one line a point of a curve) and every figure as PNG.",
+  )  # fmt: skip
+  return element("section", element("h2", "Provenance"), page.provenance(rows, found, command), files)

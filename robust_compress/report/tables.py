@@ -1,0 +1,275 @@
+"""Panels to tables: one description of columns and cells, written as HTML by `page.py` and as CSV here.
+
+A table's cell is text as a reader sees it; the CSV files carry full numbers instead, one row a cell or a curve's point.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robust_compress import specs
+from robust_compress.report import compare, names
+from robust_compress.report.compare import Bjontegaard, Cheapest, Estimate, Gain
+from robust_compress.report.curves import CURVE_ROLES, Panel, Sample
+from robust_compress.report.published import PublishedPoint
+from robust_compress.types import NONE, Point, Row
+
+
+@dataclass(frozen=True)
+class Table:
+  """Columns are (title, is it a number); a body cell is text, or (text, class) to mark it."""
+
+  caption: str
+  columns: tuple[tuple[str, bool], ...]
+  body: tuple[tuple[Any, ...], ...]
+  notes: tuple[str, ...] = ()
+
+
+def _estimate(estimate: Estimate | None, metric: names.Metric, signed: bool = True) -> tuple[str, str]:
+  """(value, interval) as two cells, so that both columns align."""
+  if estimate is None:
+    return "–", ""
+  return metric.text(estimate.value, signed), metric.interval_text(estimate.interval, signed)
+
+
+def _share(estimate: Estimate | None, signed: bool = False) -> tuple[str, str]:
+  if estimate is None:
+    return "–", ""
+  bounds = [names.percent_text(x, signed).removesuffix(" %") for x in estimate.interval or ()]
+  return names.percent_text(estimate.value, signed), f"[{', '.join(bounds)}]" if bounds else ""
+
+
+def _p_text(p: float | None) -> str:
+  return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# ------------------------------------------------------------------------------------------- in the page
+
+
+def gain_table(gains: Sequence[Gain], panel: Panel) -> Table:
+  """C − B, recovered share and McNemar; twice where control weights are a better base."""
+  metric, both = panel.metric, any(gain.choice == "control" for gain in gains)
+  columns = [("codec", False), ("setting", False), ("bpp", True), ("A", True), ("B", True), ("C", True)]
+  columns += [
+    (f"C − B ({metric.step})", True),
+    ("95 %", True),
+    ("recovered", True),
+    ("95 %", True),
+    ("McNemar p", True),
+  ]
+  body = []
+  for g in compare.by_rate(list(gains)):
+    a, b, c = (metric.text(sample.value(metric.name)) if sample else "–" for sample in (g.a, g.b, g.c))
+    row = (names.codec_title(g.test), names.setting_text(g.test), names.bpp_text(g.bpp), a, b, c)
+    row += (*_estimate(g.difference, metric), *_share(g.recovered), _p_text(g.p_value))
+    body.append(((f"A and B from {g.choice} weights",) if both else ()) + row)
+  columns = [("base", False)] * both + columns
+  return Table(f"What finetuning brings back, {metric.title}", tuple(columns), tuple(body))
+
+
+def bjontegaard_table(results: Sequence[Bjontegaard], panel: Panel) -> Table:
+  metric = panel.metric
+  columns = (("curve", False), ("against", False), ("BD-rate", True), ("95 %", True))
+  columns += ((f"BD-accuracy ({metric.step})", True), ("95 %", True))
+
+  def named(role: str, codec: Point) -> str:
+    return f"{names.codec_title(codec)}, {names.ROLE_TITLES[role]}"
+
+  body = [
+    (
+      named(r.role, r.codec),
+      named(r.against_role, r.against_codec),
+      *_share(r.rate, True),
+      *_estimate(r.accuracy, metric),
+    )
+    for r in results
+  ]
+  return Table("Whole curves against each other", columns, tuple(body))
+
+
+def cheapest_table(results: Sequence[Cheapest], panel: Panel) -> Table:
+  metric = panel.metric
+  columns = (("codec", False), ("weights", False), ("cheapest setting", False), ("bpp", True), ("interpolated", True))
+  columns += ((f"loss ({metric.step})", True), ("95 %", True), ("interval too", False))
+  body = []
+  for r in results:
+    head = (names.codec_title(r.codec), names.ROLE_TITLES[r.role])
+    sure = (
+      "no setting"
+      if r.certain is None
+      else f"from {names.setting_text(r.certain.test)}, {names.bpp_text(r.certain.bpp)} bpp"
+    )
+    if r.sample is None:
+      body.append((*head, ("none measured", "quiet"), "–", "–", *_estimate(r.loss, metric, False), sure))
+      continue
+    edge = r.sample is r.lowest
+    crossing = "–" if edge else names.bpp_text(r.bpp_interpolated)
+    setting = names.setting_text(r.sample.test) + (" (the lowest measured)" if edge else "")
+    body.append((*head, setting, names.bpp_text(r.sample.bpp), crossing, *_estimate(r.loss, metric, False), sure))
+  allowed = "1 point" if metric.is_fraction else "1 % of the error"
+  return Table(f"Cheapest setting within a loss of {allowed}", columns, tuple(body))
+
+
+def cell_table(panel: Panel) -> Table:
+  """Every cell of a panel, measured or not."""
+  columns = [
+    ("scenario", False),
+    ("trained on", False),
+    ("tested on", False),
+    ("bpp", True),
+    ("mean bpp", True),
+    ("n", True),
+  ]
+  for metric in panel.metrics:
+    columns += [(f"{metric.name}{metric.unit and ' ' + metric.unit}", True), ("95 %", True)]
+  seeds, skipped = panel.n_seeds > 1, any(row.n_skipped for row in panel.rows)
+  columns += [("seeds", True)] * seeds + [("skipped", True)] * skipped
+  body, notes = [], []
+  for sample in sorted(panel.samples, key=_cell_order):
+    body.append(_cell(sample, panel, seeds, skipped))
+  if any(sample.misses_rate for sample in panel.samples):
+    notes.append("† the rate asked was missed by more than 5 %; the rate shown is what was measured.")
+  return Table("All cells", tuple(columns), tuple(body), tuple(notes))
+
+
+_ORDER = ("A", "B", "C", "control", "mixed", "matrix", "relative")
+
+
+def _cell_order(sample: Sample) -> tuple:
+  trained = " ".join(map(str, sample.trained)) if sample.role == "matrix" else ""
+  return _ORDER.index(sample.role), trained, names.codec_key(sample.test), sample.bpp or 0, sample.test.level or 0
+
+
+def _cell(sample: Sample, panel: Panel, seeds: bool, skipped: bool) -> tuple[Any, ...]:
+  scenario = (
+    f"{sample.role}, {names.ROLE_TITLES[sample.role]}" if sample.role in "ABC" else names.ROLE_TITLES[sample.role]
+  )
+  trained = [("originals" if point == NONE else names.point_title(point)) for point in sample.trained] or ["base"]
+  trained = trained[0] if len(trained) == 1 else f"mixture of {len(trained)}"
+  head = (scenario, trained, names.point_title(sample.test))
+  if not sample.rows:
+    blank = ("",) * (1 + 2 * len(panel.metrics) + seeds + skipped)
+    return (*head, names.bpp_text(sample.bpp), "–", (sample.state, "missing"), *blank[1:])
+  means = [row.bpp_mean for row in sample.rows if row.bpp_mean is not None]
+  dagger = "†" if sample.misses_rate else ""
+  counts = sorted({row.n for row in sample.rows})
+  numbers = [
+    names.bpp_text(sample.bpp) + dagger,
+    names.bpp_text(means[0] if means else None),
+    "–".join(map(str, counts)),
+  ]
+  for metric in panel.metrics:
+    numbers += [metric.text(sample.value(metric.name)), metric.interval_text(sample.interval(metric.name))]
+  numbers += [str(len(sample.rows))] * seeds + [str(max(row.n_skipped for row in sample.rows))] * skipped
+  return (*head, *numbers)
+
+
+def published_table(points: Sequence[PublishedPoint], panel: Panel) -> Table:
+  columns = (
+    ("study", False),
+    ("place", False),
+    ("scenario", False),
+    ("setting", False),
+    ("bpp", True),
+    ("metric", False),
+  )
+  columns += (("printed", True), ("measured here", True), ("remark", False))
+  body = []
+  for p in points:
+    metric, sample = names.known_metric(p.metric), panel.find(p.role, p.test)
+    ours = metric.text(sample.value(p.metric)) if sample else "–"
+    setting = (names.ROLE_TITLES[p.role], names.point_title(p.test), names.bpp_text(p.bpp), metric.title)
+    body.append((p.paper, p.place, *setting, metric.text(p.value), ours, p.note))
+  return Table("Published points", columns, tuple(body))
+
+
+# ----------------------------------------------------------------------------------------------- as CSV
+
+
+def cells_csv(rows: Iterable[Row]) -> str:
+  """One line a row of the store, full numbers; a metric and its interval are three columns."""
+  rows = list(rows)
+  metrics = [metric.name for metric in names.ordered_metrics(name for row in rows for name in row.metrics)]
+  fields = [
+    "key",
+    "task",
+    "model",
+    "data",
+    "test",
+    "target",
+    "trained_on",
+    "training_data",
+    "recipe",
+    "seed",
+    "weights",
+  ]
+  fields += ["n", "n_skipped", "n_bytes", "n_pixels", "bpp", "bpp_mean"]
+  fields += [column for name in metrics for column in (name, f"{name}_low", f"{name}_high")] + ["wall_s"]
+  lines = []
+  for row in rows:
+    cell, weights = row.cell, row.cell.weights
+    line = {
+      "key": specs.cell_key(cell),
+      "task": cell.task,
+      "model": cell.model,
+      "data": cell.data,
+      "test": str(cell.test),
+    }
+    line |= {"target": cell.target, "trained_on": " ".join(map(str, weights.points)), "training_data": weights.data}
+    line |= {"recipe": weights.recipe, "seed": weights.seed, "weights": specs.weights_key(weights)}
+    line |= {
+      name: getattr(row, name) for name in ("n", "n_skipped", "n_bytes", "n_pixels", "bpp", "bpp_mean", "wall_s")
+    }
+    for name, value in row.metrics.items():
+      low, high = row.intervals.get(name) or (None, None)
+      line |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    lines.append(line)
+  return _csv(fields, lines)
+
+
+def curves_csv(panels: Iterable[Panel]) -> str:
+  """One line a point of a curve and metric, in the order drawn, gaps included."""
+  fields = ["task", "model", "data", "scenario", "codec", "level", "asked_bpp", "bpp", "metric", "value", "low", "high"]
+  fields += ["n", "n_seeds", "state"]
+  lines = []
+  for panel in panels:
+    where = {"task": panel.task, "model": panel.model, "data": panel.data}
+    for sample in _drawn(panel):
+      point = sample.test
+      line = where | {
+        "scenario": sample.role,
+        "codec": names.codec_key(point),
+        "level": point.level,
+        "asked_bpp": point.bpp,
+      }
+      line |= {"bpp": sample.bpp, "state": sample.state, "n_seeds": len(sample.rows)}
+      line |= {"n": sample.rows[0].n} if sample.rows else {}
+      for metric in panel.metrics:
+        low, high = sample.interval(metric.name) or (None, None)
+        lines.append(line | {"metric": metric.name, "value": sample.value(metric.name), "low": low, "high": high})
+  return _csv(fields, lines)
+
+
+def _drawn(panel: Panel) -> Iterable[Sample]:
+  if panel.baseline:
+    yield panel.baseline
+  for role in (*CURVE_ROLES, "relative"):
+    for codec in panel.codecs((role,)):
+      for state in ("measured", "missing", "unreachable"):
+        yield from panel.curve(role, codec, state)
+
+
+def _csv(fields: Sequence[str], lines: Iterable[dict[str, Any]]) -> str:
+  """Text cells that a spreadsheet would run as a formula are made plain text by a leading apostrophe."""
+  buffer = io.StringIO()
+  writer = csv.DictWriter(buffer, fields, lineterminator="\n")
+  writer.writeheader()
+  for line in lines:
+    writer.writerow(
+      {k: f"'{v}" if isinstance(v, str) and v[:1] in ("=", "+", "@", "-") else v for k, v in line.items()}
+    )
+  return buffer.getvalue()
