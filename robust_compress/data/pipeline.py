@@ -59,7 +59,7 @@ def eval_batches(
   on_bad: str = "error",
   n_threads: int | None = None,
 ) -> Iterator[Batch]:
-  """Every example once, in the source's order. `batch_size` counts the rows of all hosts; host h has every n-th example.
+  """Every example once, in the source's order; host h has examples h::n_hosts. `batch_size` is that of all hosts.
 
   Batches hold image uint8[b h w 3], id str[b], mask bool[b], skipped bool[b], n_bytes int64[b] (-1: unknown), n_pixels
   int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many. The last one is

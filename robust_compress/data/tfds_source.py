@@ -41,14 +41,14 @@ def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None,
   builder = _builder(name if version is None else f"{name}:{version}", data_dir)
   if unknown:  # said only now, so that a misspelt 'csv(path=…)' is first told that it is no data set
     raise nearest(f"option of {name}", min(unknown), ["version"])
-  info = builder.info
+  info, features = builder.info, dict(builder.info.features.items())
   image, label = info.supervised_keys or ("image", "label")
-  if not (image in info.features and hasattr(info.features.get(label), "names")):
-    raise DataError(f"{name}: its features are {', '.join(info.features)}; expected an image and a class label")
+  if image not in features or not hasattr(features.get(label), "names"):
+    raise DataError(f"{name}: its features are {', '.join(features)}; expected an image and a class label")
   if split not in info.splits:
     raise DataError(f"{name}: no split {split!r} in {info.data_dir}; it has {', '.join(info.splits)}")
   records = _records(builder, split, image)
-  classes = tuple(info.features[label].names)
+  classes = tuple(features[label].names)
   return TfdsSource(f"{info.full_name}:{split}", records, image, label, classes, range(len(records)))
 
 
