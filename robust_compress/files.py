@@ -28,7 +28,7 @@ from etils import epath
 from robust_compress.types import StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _TOKEN = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"  # whose temporary file it is
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _DAY_S = 24 * 3600
@@ -36,6 +36,21 @@ _DAY_S = 24 * 3600
 
 def is_local(path: epath.PathLike) -> bool:
   return "://" not in str(path) and not os.fspath(path).startswith(("/gs/", "/s3/", "/az/"))
+
+
+@contextlib.contextmanager
+def explained(path: epath.PathLike) -> Iterator[None]:
+  """Turns a full disk, and a folder that cannot be written, into a StoreError that names the path and the remedy."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno in _FULL:
+      remedy = "nothing was lost: free some space and run the same command again"
+      raise StoreError(f"{path}: no space left ({error.strerror}); {remedy}") from error
+    if error.errno in _FORBIDDEN:
+      where = error.filename or path
+      raise StoreError(f"{where}: cannot be written ({error.strerror}); choose a workdir that can") from error
+    raise
 
 
 @contextlib.contextmanager
@@ -52,23 +67,18 @@ def replacing(path: epath.PathLike) -> Iterator[BinaryIO]:
     path.write_bytes(buffer.getvalue())
     return
   temporary = path.parent / f".{path.name}.{_TOKEN}.tmp"
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(temporary, "wb") as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except BaseException as error:
-    with contextlib.suppress(OSError):
-      os.unlink(temporary)
-    if isinstance(error, OSError) and error.errno in _FULL:
-      raise StoreError(
-        f"{path}: no space left ({error.strerror}); nothing was lost: free some space and run the same command again"
-      ) from error
-    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
-      raise StoreError(f"{path}: cannot be written ({error.strerror}); choose a workdir that can") from error
-    raise
+  with explained(path):
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with open(temporary, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        os.unlink(temporary)
+      raise
 
 
 def write_atomic(path: epath.PathLike, data: bytes) -> None:
@@ -103,7 +113,7 @@ def _is_alive(host: str, pid: int, path: pathlib.Path) -> bool:
   return True
 
 
-_held: dict[str, int] = {}  # workdirs locked by this process, and how deep
+_held: set[str] = set()  # workdirs locked by this process
 
 
 @contextlib.contextmanager
@@ -120,32 +130,30 @@ def lock(workdir: epath.PathLike) -> Iterator[None]:
     return
   import fcntl
 
-  directory = epath.Path(workdir)
-  directory.mkdir(parents=True, exist_ok=True)
-  key = os.path.realpath(directory)
+  directory, key = epath.Path(workdir), os.path.realpath(workdir)
   if key in _held:
-    _held[key] += 1
-    try:
-      yield
-    finally:
-      _held[key] -= 1
+    yield
     return
-  with open(directory / ".lock", "a+") as file:
+  with contextlib.ExitStack() as stack:
+    with explained(directory):
+      directory.mkdir(parents=True, exist_ok=True)
+      file = stack.enter_context(open(directory / ".lock", "a+"))
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       file.seek(0)
       holder = file.read().strip() or "another process"
       raise StoreError(f"{directory} is in use by {holder}; wait for it, stop it, or use another workdir") from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    file.flush()
-    _held[key] = 1
+    with explained(directory):
+      file.truncate(0)
+      file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+      file.flush()
+    _held.add(key)
     try:
       clean(directory)
       yield
     finally:
-      del _held[key]
+      _held.remove(key)
       file.truncate(0)
       fcntl.flock(file, fcntl.LOCK_UN)  # also where a forked worker still holds the file open
 

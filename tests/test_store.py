@@ -315,6 +315,13 @@ def test_locks_nest_and_end(tmp_path):
   assert other.communicate(timeout=60)[1] == ""
 
 
+def test_a_workdir_that_is_a_file(tmp_path):
+  (tmp_path / "file").write_text("")
+  for attempt in (lambda: write_atomic(tmp_path / "file" / "x", b""), lambda: lock(tmp_path / "file").__enter__()):
+    with pytest.raises(StoreError, match=r"cannot be written.*choose a workdir"):
+      attempt()
+
+
 def test_buckets_are_not_locked():
   assert not files.is_local("gs://bucket/work")
   assert files.is_local("runs/work")
