@@ -8,6 +8,7 @@ Paint, shadow, masks, keypoints and flow are all read from it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ class Pose:
     x, y = (p + s * swing for p, s in zip(thing.position, thing.motion.sway, strict=True))
     cosine, sine = turn(thing.angle + thing.motion.spin * swing)
     scale = thing.scale * nearer * view.zoom
-    wide, high = scale * thing.mirror * thing.aspect**0.5, scale / thing.aspect**0.5
+    wide, high = scale * thing.mirror * math.sqrt(thing.aspect), scale / math.sqrt(thing.aspect)
     axes = (cosine * wide, -sine * high, sine * wide, cosine * high)
     inverse_depth = thing.inverse_depth * nearer
     return cls(*view.project(x, y, inverse_depth), axes, scale, inverse_depth)
@@ -89,7 +90,7 @@ def lay_out(scene: Scene, size: int, time: float) -> list[Layer]:
 
 
 def _layer(index: int, thing: Object, pose: Pose, size: int) -> Layer:
-  reach = _MARGIN * pose.scale * max(thing.aspect, 1 / thing.aspect) ** 0.5
+  reach = _MARGIN * pose.scale * math.sqrt(max(thing.aspect, 1 / thing.aspect))
   pad = int(REACH * pose.scale * size) + 2
   bounds = []
   for middle in (pose.x, pose.y):

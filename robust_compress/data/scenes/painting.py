@@ -118,7 +118,7 @@ def _shading(layer: Layer, scene: Scene) -> np.ndarray:
 
 
 def _slopes(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Central differences along rows and columns, the edges repeated."""
+  """Central differences along rows and columns, 0 at the edges, twice the slope per pixel."""
   down, right = np.zeros_like(field), np.zeros_like(field)
   np.subtract(field[2:], field[:-2], out=down[1:-1])
   np.subtract(field[:, 2:], field[:, :-2], out=right[:, 1:-1])

@@ -8,6 +8,7 @@ neither alone names the class, and what is left of it when the texture is gone i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from robust_compress.data.scenes.camera import Camera, Motion
@@ -155,7 +156,7 @@ def _draw_backdrop(draws: Draws) -> Backdrop:
 def _draw_light(draws: Draws) -> Light:
   (x, y), height = turn(draws.uniform(0.55, 0.95)), draws.uniform(0.45, 0.8)
   warmth = draws.uniform(-0.06, 0.06)
-  flat = (1 - height * height) ** 0.5
+  flat = math.sqrt(1 - height * height)
   return Light(
     direction=(x * flat, y * flat, height),
     ambient=draws.uniform(0.2, 0.55),
