@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from robust_compress import codecs, convert, evaluate, models, provenance, settings, specs, store, tasks
 from robust_compress import rate as rates
-from robust_compress.data import cache, catalogue, labels, sources
+from robust_compress.data import cache, catalogue, labels, shards, sources
 from robust_compress.types import NONE, Cell, Codec, Data, DataError, ModelSpec, Point, Source, Weights, WeightsError
 
 SAMPLE = 200  # pictures on which a target rate's level is sought
@@ -92,7 +92,7 @@ class Bench:
     return codecs.load_codec(point)
 
   def is_coded(self, data: str, point: Point) -> bool:
-    return cache.read_manifest(self.coded_dir(data, point)) is not None
+    return shards.read_manifest(self.coded_dir(data, point)) is not None
 
   def coded_dir(self, data: str, point: Point) -> pathlib.Path:
     """Shards do not depend on how a model is fed, nor on which study asks: only on the pictures and the point."""

@@ -73,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verb(args: argparse.Namespace, overrides: list[str]) -> None:
-  from robust_compress import study
+  from robust_compress import settings, study
 
-  config = study.load_config(args.config, overrides)
+  config = settings.load_config(args.config, overrides)
   opened = study.Study(config, args.workdir, replace=args.replace)
   result = getattr(opened, args.command)()
   if args.command in ("plan", "report", "run") and result is not None:
