@@ -1,0 +1,82 @@
+"""Class lists and the map of a data set's labels into them."""
+
+import numpy as np
+import pytest
+from fakes import MemorySource, photo
+
+from robust_compress.data import labels
+from robust_compress.types import DataError, SpecError
+
+IMAGENETTE = (
+  "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+  "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
+)  # fmt: skip
+INDICES = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]  # of these ten among the 1000
+
+
+class Labelled(MemorySource):
+  """Pictures with given labels and class names."""
+
+  def __init__(self, given, classes):
+    super().__init__([photo(8, 8, seed) for seed in range(len(given))])
+    self.given, self.classes = given, tuple(classes)
+
+  def target(self, index):
+    return {"label": np.int32(self.given[index])}
+
+
+def test_imagenet_in_label_order():
+  wnids = labels.class_list("imagenet1k")
+  assert len(set(wnids)) == 1000
+  assert list(wnids) == sorted(wnids)
+  assert labels.class_list("imagenet1001") == ("background", *wnids)
+  assert labels.imagenet_names()[wnids[207]] == "golden retriever"
+  with pytest.raises(SpecError, match="did you mean 'imagenet1k'"):
+    labels.class_list("imagenet")
+
+
+def test_ten_classes_meet_the_thousand():
+  assert labels.relabel(IMAGENETTE, labels.class_list("imagenet1k")).tolist() == INDICES
+  assert labels.relabel(IMAGENETTE[::-1], labels.class_list("imagenet1001")).tolist() == [i + 1 for i in INDICES[::-1]]
+
+
+def test_short_names_and_wnids_are_the_same_classes():
+  wnids = labels.class_list("imagenet1k")
+  assert labels.relabel(["tench", "Golden_Retriever"], wnids).tolist() == [0, 207]
+  assert labels.relabel(["n02099601", "n01440764"], ["tench", "golden retriever"]).tolist() == [1, 0]
+  with pytest.raises(DataError, match="'cardigan' means n02113186 or n02963159"):
+    labels.relabel(["cardigan"], wnids)
+
+
+def test_names_outside_imagenet():
+  made = labels.relabel(["frog", "", "cat"], ["cat", "dog", "frog"])
+  assert made.tolist() == [2, -1, 0]
+  assert made.dtype == np.int32
+
+
+def test_lacking_classes_are_listed():
+  with pytest.raises(DataError, match="2 of 3 classes of the data are not among the model's 2: newt, olm; expected"):
+    labels.relabel(["newt", "cat", "olm"], ["cat", "dog"])
+
+
+def test_relabelled_source():
+  source = labels.RelabelledSource(Labelled([9, 0, 1], IMAGENETTE), labels.class_list("imagenet1k"))
+  assert [int(source.target(i)["label"]) for i in range(3)] == [701, 0, 217]
+  assert source.target(0)["label"].dtype == np.int32
+  assert len(source.classes) == 1000
+  assert source.id(1) == source.source.id(1)
+  np.testing.assert_array_equal(source.picture(1).clip, source.source.picture(1).clip)
+  other = labels.RelabelledSource(source.source, labels.class_list("imagenet1001"))
+  assert len({source.fingerprint(), other.fingerprint(), source.source.fingerprint()}) == 3
+
+
+def test_a_source_whose_classes_the_model_lacks_is_refused_at_once():
+  with pytest.raises(DataError, match="newt"):
+    labels.RelabelledSource(Labelled([0], ["newt"]), labels.class_list("imagenet1k"))
+
+
+def test_labels_without_names_follow_the_model():
+  source = labels.RelabelledSource(Labelled([3, 1000], ()), labels.class_list("imagenet1k"))
+  assert int(source.target(0)["label"]) == 3
+  with pytest.raises(DataError, match=r"picture/0001\.png: label 1000 is out of range; the model has 1000 classes"):
+    source.target(1)
