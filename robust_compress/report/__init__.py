@@ -76,10 +76,9 @@ def _header(title: str, found: Sequence, sections: Sequence) -> Safe:
       "point the report at a folder that has rows."
     )
     return join(element("h1", title), element("p", empty, class_="answer"))
-  single = len(sections) == 1
   answers = [
     element(
-      "p", None if single else element("b", element("a", one.title, href=f"#{one.anchor}")), one.answer, class_="answer"
+      "p", element("a", one.title, href=f"#{one.anchor}") if len(sections) > 1 else None, one.answer, class_="answer"
     )
     for one in sections
   ]
@@ -88,7 +87,7 @@ def _header(title: str, found: Sequence, sections: Sequence) -> Safe:
     element("p", "Rate and accuracy, measured by robust_compress", class_="kicker"),
     element("h1", title),
     element("p", summary.question(found), class_="question"),
-    answers,
+    element("div", answers, class_="several" if len(sections) > 3 else None),
   )
 
 
@@ -101,7 +100,7 @@ def _pictures(found: Sequence, examples: str | os.PathLike[str] | None) -> Safe 
     parts += [element("p", element("code", data), class_="quiet"), *strips] if strips else []
   if not parts:
     return None
-  lead = "Each picture as the codec saw it and as it came back, at true pixels, with what it costs."
+  lead = "Each picture as the codec saw it and as it came back, at true pixels, with its bytes and PSNR."
   return element("section", element("h2", "Example pictures"), element("p", lead), parts)
 
 

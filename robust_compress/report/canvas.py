@@ -29,6 +29,12 @@ _COLOURS = {
   "h264": "#e69f00",
 }
 _SPARE_COLOURS = ("#8c6bb1", "#7f7f00", "#b2182b", "#01665e", "#54278f", "#8c510a")
+# Three hues in three shades each, for models side by side: families of three read as families.
+_MODEL_COLOURS = (
+  *("#7fb8dd", "#0072b2", "#123f66"),
+  *("#f2b134", "#d55e00", "#7a2c00"),
+  *("#6cc7a5", "#009e73", "#0a4f3c"),
+)
 _MARKERS = "osD^vPXp"
 STYLE = {
   "font.size": 10,
@@ -74,6 +80,11 @@ def marker(codec: Point, codecs: Sequence[Point]) -> str:
 
 def nth_marker(n: int) -> str:
   return _MARKERS[n % len(_MARKERS)]
+
+
+def model_colour(n: int, n_models: int) -> str:
+  """Of the n-th of several models; up to three get a hue each."""
+  return _MODEL_COLOURS[(1 + 3 * n if n_models <= 3 else n) % len(_MODEL_COLOURS)]
 
 
 def png(figure: Figure) -> bytes:

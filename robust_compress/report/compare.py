@@ -8,7 +8,7 @@ or without replicates, are compared without an interval.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -162,8 +162,8 @@ def control_beats_base(panel: Panel) -> bool:
   return None not in values and metric.better(values[1]) > metric.better(values[0])
 
 
-def selected_on(panel: Panel, everything: list[Panel]) -> tuple[str, str]:
-  """('control' or 'base', where that was decided): a held-out part of the training data, or the test data itself."""
+def selected_on(panel: Panel, everything: Sequence[Panel]) -> tuple[str, str]:
+  """('control' or 'base', where that was decided): a held-out part of the training data, or '' for the test data."""
   for other in everything:
     same = (other.task, other.model, other.base, other.training) == (
       panel.task,
@@ -171,9 +171,9 @@ def selected_on(panel: Panel, everything: list[Panel]) -> tuple[str, str]:
       panel.base,
       panel.training,
     )
-    if same and panel.training and _is_held_out(other.data, panel.training[0]) and other.find("control", NONE):
-      if other.baseline is not None:
-        return ("control" if control_beats_base(other) else "base"), other.data
+    scored = other.baseline is not None and other.find("control", NONE) is not None
+    if same and scored and panel.training and _is_held_out(other.data, panel.training[0]):
+      return ("control" if control_beats_base(other) else "base"), other.data
   return ("control" if control_beats_base(panel) else "base"), ""
 
 
@@ -306,13 +306,6 @@ def _first_good(good: list[bool]) -> int:
   while start and good[start - 1]:
     start -= 1
   return start
-
-
-def lowest_common(panel: Panel) -> tuple[Sample, Sample] | None:
-  """B and C at the lowest rate that has both."""
-  pairs = [(panel.find("B", c.test), c) for codec in panel.codecs(("C",)) for c in panel.curve("C", codec)]
-  pairs = [(b, c) for b, c in pairs if b is not None and c.bpp is not None]
-  return min(pairs, key=lambda pair: pair[1].bpp) if pairs else None
 
 
 def by_rate(items: list[Gain]) -> Iterator[Gain]:

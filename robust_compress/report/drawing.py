@@ -23,7 +23,7 @@ from robust_compress.types import Point
 _LINES = {"B": (0, (4, 2)), "C": "-", "control": (0, (6, 1.6, 1, 1.6)), "mixed": (0, (1, 1.4)), "relative": "-"}
 _LINE_TITLES = {"B": "as trained (B)", "C": "finetuned (C)", "control": "control", "mixed": "finetuned on a mixture"}
 _RATE_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-BAND_FROM = 12  # points of a curve from which on error bars would be a fence
+_BAND_FROM = 12  # points of a curve from which on error bars would be a fence
 _LEFT, _RIGHT = 0.075, 0.89
 
 
@@ -39,18 +39,26 @@ def frames(n: int, height: float = 4.6, rows_of_legend: int = 2) -> tuple[Figure
 # ----------------------------------------------------------------------------------------- curves and marks
 
 
-def curve(axis: Axes, points: Sequence[tuple[float, Sample]], role: str, metric: names.Metric, ink: str, shape: str):
+def curve(
+  axis: Axes,
+  points: Sequence[tuple[float, Sample]],
+  role: str,
+  metric: names.Metric,
+  ink: str,
+  shape: str,
+  bars: bool = True,
+) -> None:
   """(x, sample) pairs in order as a line with a mark each and error bars, or a band where marks are many."""
   if not points:
     return
   x, values = [at for at, _ in points], [sample.value(metric.name) * metric.scale for _, sample in points]
-  quiet, many = role in ("control", "mixed"), len(points) >= BAND_FROM
+  quiet, many = role in ("control", "mixed"), len(points) >= _BAND_FROM
   axis.plot(x, values, color=ink, linestyle=_LINES[role], linewidth=1.2 if quiet else 1.9, zorder=3)
   intervals = [sample.interval(metric.name) for _, sample in points]
-  if many and not quiet and all(intervals):
+  if bars and not quiet and many and all(intervals):
     low, high = (np.array([bounds[side] for bounds in intervals]) * metric.scale for side in (0, 1))
     axis.fill_between(x, low, high, color=ink, alpha=0.14, linewidth=0, zorder=1)
-  elif not quiet:
+  elif bars and not quiet:
     for at, interval in zip(x, intervals):
       bar(axis, at, interval, metric, ink)
   size = 3.6 if quiet or many else 5.6
@@ -114,7 +122,7 @@ def gaps(
   place: Callable[[Sample], float | None],
   palette: Sequence[Point],
 ) -> set[str]:
-  """Planned cells without a row as hollow marks at the foot, rates out of reach as crosses. Returns the states drawn."""
+  """Planned cells without a row as hollow marks at the foot, rates out of reach as crosses; returns the states."""
   drawn = set()
   for codec in codecs:
     for state, shape in (("missing", marker(codec, palette)), ("unreachable", "x")):

@@ -90,13 +90,10 @@ def _strip(entry: dict[str, Any]) -> Safe:
   rest = []
   for decoded in entry["decoded"]:
     point = names.point_title(specs.parse_point(decoded["point"]))
-    quality = "" if decoded.get("psnr") is None else f"{decoded['psnr']:.1f} dB PSNR"
+    quality = "" if decoded.get("psnr") is None else f"{decoded['psnr']:.1f} dB"
     answer = f"read as: {decoded['prediction']}" if decoded.get("prediction") else ""
-    rest.append(
-      _picture(
-        decoded["file"], point, ", ".join(filter(None, (_bytes_text(decoded["n_bytes"]), quality))), answer, entry["id"]
-      )
-    )
+    cost = ", ".join(filter(None, (_bytes_text(decoded["n_bytes"]), quality)))
+    rest.append(_picture(decoded["file"], point, cost, answer, entry["id"]))
   return element("div", first, rest, class_="example", tabindex=0)
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from robust_compress.report import drawing, names
-from robust_compress.report.canvas import MUTED, STYLE, colour, marker, nth_marker
+from robust_compress.report.canvas import MUTED, STYLE, colour, marker, model_colour, nth_marker
 from robust_compress.report.compare import Gain
 from robust_compress.report.curves import Panel, Sample
 from robust_compress.report.published import PublishedPoint
@@ -104,13 +104,13 @@ def models_figure(panels: Sequence[Panel], role: str) -> Figure | None:
   lines = [[read(panel, role, codec) for codec in codecs] for panel in panels]
   if not codecs or not any(any(line) for line in lines):
     return None
-  inks = [mpl.colors.to_hex(c) for c in mpl.colormaps["turbo"](np.linspace(0.08, 0.92, len(panels)))]
+  inks = [model_colour(n, len(panels)) for n in range(len(panels))]
   with mpl.rc_context(STYLE):
     rows = -(-len(panels) // 4)
     figure, axes = drawing.frames(len(codecs), height=4.2 + 0.28 * rows, rows_of_legend=rows)
-    for n, (panel, ink) in enumerate(zip(panels, inks)):
-      for axis, points in zip(axes, lines[n]):
-        drawing.curve(axis, points, role, metric, ink, nth_marker(n))
+    for n, (ink, line) in enumerate(zip(inks, lines)):
+      for axis, points in zip(axes, line):
+        drawing.curve(axis, points, "relative", metric, ink, nth_marker(n), bars=len(panels) < 4)
     for axis, codec in zip(axes, codecs):
       if by_level:
         drawing.level_axis(axis, codec, panels[0].curve(role, codec))

@@ -89,7 +89,8 @@ def overview(panels: Sequence[Panel], directory: Path) -> list[Safe]:
       name = f"models-{task}-{_plain(specs.parse_data(data).name)}-{what.split()[0]}-{specs.key_of(data)[:6]}"
       caption = f"{len(models)} models {what}, on {specs.parse_data(data).name}."
       figures.append(_draw(drawn, directory, name, caption, caption))
-  return [figure for figure in figures if figure is not None]
+  figures = [figure for figure in figures if figure is not None]
+  return [element("h2", "Models side by side"), *figures] if figures else []
 
 
 def _name(panel: Panel, everything: Sequence[Panel]) -> str:
@@ -143,7 +144,7 @@ def _headed(title: str, *parts: Any) -> list[Any]:
 
 def _rates(panel: Panel, findings: _Findings, directory: Path, name: str) -> list[Any]:
   title = f"{panel.metric.title} over rate"
-  caption = "Bars are 95 % intervals" + (", over pictures and training seeds." if panel.n_seeds > 1 else ".")
+  caption = "Bars and bands are 95 % intervals" + (", over pictures and training seeds." if panel.n_seeds > 1 else ".")
   if panel.baseline is not None:
     caption += " The level line is the base model on originals, with its interval"
     known = panel.baseline.bpp is not None

@@ -12,13 +12,14 @@ from robust_compress.types import NONE
 
 def question(panels: Sequence[Panel]) -> str:
   """What was asked, in the words of the cells."""
-  models = _listed(list(dict.fromkeys(panel.model for panel in panels)))
+  models = list(dict.fromkeys(panel.model for panel in panels))
+  losing = f"{_listed(models)} lose{'s' * (len(models) == 1)}" if len(models) <= 3 else f"{len(models)} models lose"
   codecs = _listed(
     list(dict.fromkeys(names.codec_title(c) for p in panels for c in p.codecs((*"BC", "relative", "mixed"))))
   )
   finetuned = any(sample.trained not in ((), (NONE,)) for panel in panels for sample in panel.samples)
   metric = panels[0].metric.title
-  text = f"How far may pictures be compressed{f' with {codecs}' if codecs else ''} before {models} loses {metric}"
+  text = f"How far may pictures be compressed{f' with {codecs}' if codecs else ''} before {losing} {metric}"
   return text + (", and how much comes back when the model is finetuned on compressed pictures?" if finetuned else "?")
 
 
@@ -40,7 +41,8 @@ def _how_far(panel: Panel, cheapest: Sequence[Cheapest]) -> str:
       f"With {names.codec_title(one.codec)} the pictures can be compressed to {_setting(one)} at a loss within {bound}"
     )
     text += f"; finetuned, to {_setting(tuned)}" if tuned and tuned.sample.bpp < one.sample.bpp else ""
-    sentences.append(text + ("." if one.certain else ", by the point estimate: its interval is wider than the bound."))
+    doubt = ", by the point estimate" + (": its interval is wider than the bound" if one.loss.interval else "")
+    sentences.append(text + ("" if one.certain else doubt) + ".")
   if found and not good:
     codecs = _listed([names.codec_title(one.codec) for one in found])
     sentences.append(f"With {codecs} every setting measured loses more than {bound}.")
@@ -76,7 +78,8 @@ def _relative(cheapest: Sequence[Cheapest]) -> str:
   if not own or any(c.role == "B" for c in cheapest):
     return ""
   best = min(own, key=lambda c: c.sample.bpp)
-  return f"With {names.codec_title(best.codec)} the model's answers stay within 1 point of those on the originals down to {_setting(best)}."
+  codec = names.codec_title(best.codec)
+  return f"With {codec} at most 1 answer in 100 differs from those on the originals down to {_setting(best)}."
 
 
 def _only_a_beginning(panel: Panel) -> str:

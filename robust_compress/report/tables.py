@@ -88,7 +88,7 @@ def bjontegaard_table(results: Sequence[Bjontegaard], panel: Panel) -> Table:
     )
     for r in results
   ]
-  return Table("Whole curves against each other", columns, tuple(body))
+  return Table("BD-rate and BD-accuracy", columns, tuple(body))
 
 
 def cheapest_table(results: Sequence[Cheapest], panel: Panel) -> Table:
