@@ -1,8 +1,11 @@
 """The table of models: every row is checked against its reference's layout, every architecture against its numbers."""
 
+import dataclasses
 import functools
 import importlib
 import json
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -14,6 +17,7 @@ from golden import model_cases, seeded
 from golden.model_cases import CASES, N_CLASSES
 
 from robust_compress import convert, models
+from robust_compress.models.layers import BatchNorm, StochasticDepth
 from robust_compress.types import InputSpec, ModelSpec, SpecError, Weights, WeightsError
 
 GOLDEN = Path(__file__).parent / "golden" / "models"
@@ -147,3 +151,134 @@ def test_a_training_step_is_the_reference_s(name):
       gradient = found[foreign].astype(np.float64)
       product = np.vdot(gradient, seeded.normal(f"direction {foreign}", gradient.shape))
       np.testing.assert_allclose([np.linalg.norm(gradient), product], expected, atol=1e-3 * expected[0] + 1e-6)
+
+
+# ---------------------------------------------------------------------------------------------- batch norm
+
+
+def batch_norm_step(mode, x, mesh):
+  """(output, running statistics) of one training step over the mesh, x[b h w c] split along b."""
+  module = BatchNorm(mode)
+  variables = module.init(jax.random.key(0), x[:1], train=False)
+
+  def step(x):
+    y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+    return y, jax.tree.map(lambda leaf: leaf[None], updated["batch_stats"])
+
+  spec = jax.sharding.PartitionSpec("batch")
+  return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=(spec, spec)))(x)
+
+
+def test_synchronised_batch_norm_does_not_see_how_many_devices_there_are():
+  x = jnp.asarray(3 + 2 * seeded.normal("x", (4, 3, 5, 6)))
+  one, two = (jax.sharding.Mesh(np.array(jax.devices()[:n]), ("batch",)) for n in (1, 2))
+  expected, statistics = batch_norm_step("sync", x, one)
+  actual, shared = batch_norm_step("sync", x, two)
+  np.testing.assert_allclose(actual, expected, atol=1e-6)
+  for name in ("mean", "var"):
+    np.testing.assert_allclose(shared[name], np.repeat(statistics[name], 2, 0), atol=1e-6)
+  local, own = batch_norm_step("local", x, two)
+  np.testing.assert_allclose(local[:2], batch_norm_step("local", x[:2], one)[0], atol=1e-6)
+  assert np.abs(own["mean"][0] - own["mean"][1]).max() > 1e-3
+
+
+def test_batch_norm_keeps_a_small_variance_beside_a_large_mean():
+  x = jnp.asarray(100 + 0.01 * seeded.normal("x", (8, 4, 4, 3)))
+  y = BatchNorm("local").init_with_output(jax.random.key(0), x, train=False)[1]
+  out, _ = BatchNorm("local", epsilon=0.0).apply(y, x, train=True, mutable=["batch_stats"])
+  exact = np.asarray(x, np.float64)
+  expected = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+  np.testing.assert_allclose(out, expected, atol=1e-2)
+
+
+def test_frozen_batch_norm_trains_on_its_running_statistics():
+  model = spec_of(TINY, batch_norm="frozen")
+  batch = {"image": np.random.default_rng(0).integers(0, 256, (2, *TINY.size, 3), np.uint8)}
+  variables = seeded_variables(model)
+  outputs, updated = jax.jit(functools.partial(model.apply, train=True))(variables, batch)
+  np.testing.assert_array_equal(outputs, jax.jit(model.apply)(variables, batch)[0])
+  jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+  with pytest.raises(ValueError, match="expected one of sync, local, frozen"):
+    jax.eval_shape(spec_of(TINY, batch_norm="synced").apply, variables, batch)
+
+
+def test_stochastic_depth_keeps_the_mean_and_drops_whole_examples():
+  x = jnp.ones((4000, 2))
+  y = StochasticDepth(0.25).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+  assert set(np.unique(y)) == {0, np.float32(4 / 3)}
+  np.testing.assert_array_equal(y[:, 0], y[:, 1])
+  assert abs(float(y.mean()) - 1) < 0.03
+  np.testing.assert_array_equal(StochasticDepth(0.25).apply({}, x, False), x)
+
+
+def test_swin_takes_pictures_smaller_than_its_window():
+  case = CASES["swin"]
+  model = spec_of(case)
+  small = jax.eval_shape(model.module().apply, models.template(model), jnp.zeros((1, 10, 7, 3)))
+  assert small.shape == (1, N_CLASSES)
+
+
+# -------------------------------------------------------------------------------------------- base weights
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """(model, its variables, a safetensors file of them)."""
+  model = spec_of(CASES["vit"])
+  variables = seeded_variables(model)
+  convert.write_safetensors(tmp_path / "w.safetensors", convert.to_foreign(variables, model.rules))
+  return model, variables, tmp_path / "w.safetensors"
+
+
+def with_source(model, source):
+  return dataclasses.replace(model, base=Weights(source))
+
+
+def test_random_weights_are_a_function_of_the_seed():
+  model = models.load_model("tiny_model:MODEL")
+  seeds = [dataclasses.replace(model, base=Weights("random", seed=seed)) for seed in (0, 0, 1)]
+  first, again, other = map(models.load_weights, seeds)
+  jax.tree.map(np.testing.assert_array_equal, first, again)
+  assert not np.array_equal(first["params"]["head"]["kernel"], other["params"]["head"]["kernel"])
+
+
+@pytest.mark.parametrize("keyed", ["path", "by source", "by name"])
+def test_weights_come_from_the_file_of_that_hash(saved, keyed):
+  model, variables, path = saved
+  model = with_source(model, f"file:{models.weights.sha256(path)}")
+  files = {"path": path, "by source": {model.base.source: path}, "by name": {model.name: path}}[keyed]
+  jax.tree.map(np.testing.assert_array_equal, models.load_weights(model, files), variables)
+  with pytest.raises(WeightsError, match=r"expected 0000…; it is another file"):
+    models.load_weights(with_source(model, "file:0000"), path)
+
+
+def test_missing_weights_say_what_to_give(saved, monkeypatch):
+  model, variables, path = saved
+  with pytest.raises(WeightsError, match=r"give the path of its weights, net-0123abcd\.pth"):
+    models.load_weights(with_source(model, "torchvision:net-0123abcd.pth"))
+  with pytest.raises(WeightsError, match=r"expected 0123abcd…"):
+    models.load_weights(with_source(model, "torchvision:net-0123abcd.pth"), path)
+  with pytest.raises(WeightsError, match="expected random, file:…, timm:… or torchvision:…"):
+    models.load_weights(with_source(model, ""))
+  jax.tree.map(np.testing.assert_array_equal, models.load_weights(with_source(model, "timm:x"), path), variables)
+  monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+  with pytest.raises(WeightsError, match=r"robust-compress\[hub\].*or give the path of its model\.safetensors"):
+    models.load_weights(with_source(model, "timm:x"))
+
+
+def test_an_unreachable_hub_says_how_to_go_on_without(saved, monkeypatch):
+  def offline(*_):
+    raise OSError("offline")
+
+  monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=offline))
+  with pytest.raises(WeightsError, match=r"timm/x is not in the hub's cache.*\(offline\); or give the path"):
+    models.load_weights(with_source(saved[0], "timm:x"))
+
+
+def test_bfloat16_files_become_float32(saved):
+  model, variables, path = saved
+  half = {key: jnp.asarray(value, jnp.bfloat16) for key, value in convert.read(path).items()}
+  convert.write_safetensors(path, half)
+  loaded = models.load_weights(with_source(model, "timm:x"), path)
+  assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-2), loaded, variables)

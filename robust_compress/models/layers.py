@@ -51,7 +51,7 @@ class BatchNorm(nn.Module):
     else:
       batch_mean, batch_var = mean.value, var.value
     gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
-    return (x * gain + (bias - batch_mean * gain)).astype(self.dtype)
+    return ((x - batch_mean) * gain + bias).astype(self.dtype)
 
   def _moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array, int]:
     """Mean and biased variance in two passes, which keeps small variances exact, and the number of elements."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def template(model: ModelSpec) -> dict[str, Any]:
   """Shapes and types of the model's variables, computed without allocating them."""
   import jax
 
-  return jax.eval_shape(lambda: _init(model, 0))
+  return jax.eval_shape(_initialiser(model), 0)
 
 
 def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
@@ -38,10 +38,8 @@ def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
   Raises:
     WeightsError: not found, not the file that the source names, or not fitting the model.
   """
-  import jax
-
   if model.base.source == "random":
-    return jax.jit(lambda: _init(model, model.base.seed))()
+    return _initialiser(model)(model.base.seed)
   path = locate(model, files)
   return convert.to_variables(convert.read(path), model.rules, template(model), f"{model.name} from {path}")
 
@@ -78,11 +76,13 @@ def sha256(path: str | os.PathLike) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _init(model: ModelSpec, seed: int) -> Any:
+def _initialiser(model: ModelSpec) -> Callable[[int], Any]:
+  """seed -> variables."""
   import jax
   import jax.numpy as jnp
 
-  return model.module().init(jax.random.key(seed), jnp.zeros((1, *model.input.size, 3), jnp.float32), train=False)
+  module, shape = model.module(), (1, *model.input.size, 3)
+  return jax.jit(lambda seed: module.init(jax.random.key(seed), jnp.zeros(shape, jnp.float32), train=False))
 
 
 def _from_hub(name: str, tag: str) -> Path:
