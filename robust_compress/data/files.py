@@ -125,6 +125,7 @@ def folders(split: str, data_dir: Path, path: str = "") -> FileSource:
   top = root if split == "all" else root / split
   if not top.is_dir():
     raise DataError(f"folders: no split {split!r} in {root}; {_contents(root)}")
+  _check_inside(top, root)
   classes = [entry.name for entry in _entries(top, root) if entry.is_dir()]
   files = [
     File(f"{name}/{entry.name}", Path(entry.path), label)
@@ -139,8 +140,11 @@ def folders(split: str, data_dir: Path, path: str = "") -> FileSource:
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry]:
   """What is in a folder, sorted by name, hidden files left out. A link that leads out of `root` is refused."""
-  with os.scandir(folder) as found:
-    entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+  try:
+    with os.scandir(folder) as found:
+      entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+  except OSError as error:
+    raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
   for entry in entries:
     if entry.is_symlink():
       _check_inside(Path(entry.path), root)
@@ -171,7 +175,7 @@ def labels_csv(split: str, data_dir: Path, path: str = "", file: str = "labels.c
 def _rows(table: Path) -> list[dict[str, str]]:
   try:
     with table.open(newline="", encoding="utf-8-sig") as stream:
-      rows = list(csv.DictReader(stream))
+      rows = list(csv.DictReader(stream, skipinitialspace=True))
   except OSError as error:
     raise DataError(f"csv: no {table.name} in {table.parent}; {_contents(table.parent)}") from error
   except (UnicodeDecodeError, csv.Error) as error:
@@ -198,8 +202,8 @@ def _classes(names: list[str] | None, labels: list[int] | None, table: Path) -> 
   if names is None:
     return (), labels
   if labels is None:
-    classes = sorted(set(names))
-    return tuple(classes), [classes.index(name) for name in names]
+    index = {name: position for position, name in enumerate(sorted(set(names)))}
+    return tuple(index), [index[name] for name in names]
   pairs = set(zip(labels, names, strict=True))
   by_label = dict(pairs)
   if not len(pairs) == len(by_label) == len(set(names)):
@@ -233,14 +237,18 @@ def _inside(root: Path, name: str, where: str) -> Path:
 
 
 def _check_inside(path: Path, root: Path) -> None:
-  if not path.resolve().is_relative_to(root.resolve()):
+  try:
+    inside = path.resolve().is_relative_to(root.resolve())
+  except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a name that no file can have
+    raise DataError(f"{str(path)!r}: not a path that can be followed ({error})") from error
+  if not inside:
     raise DataError(f"{path}: a link that leads out of {root}; copy the file there, or name the folder it is in")
 
 
 def _contents(folder: Path) -> str:
+  """What is there instead, for an error message."""
   if not folder.is_dir():
     return f"there is no {folder} either"
-  names = sorted(entry.name for entry in os.scandir(folder))
-  return f"{folder} has " + (
-    ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
-  )
+  names = sorted(os.listdir(folder))
+  more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+  return f"{folder} has {', '.join(names[:8]) or 'nothing'}{more}"
