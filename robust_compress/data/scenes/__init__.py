@@ -30,7 +30,7 @@ class Scenes:
   Args:
     split: 'train', 'val' or 'test'; splits share no scene. The first k of n pictures do not depend on n.
     size: side of the pictures, in pixels. Another size shows the same scenes, with finer or coarser detail. The texture
-      of a class has waves of 2.8 to 5.5 pixels at 160.
+      of a class has waves of 3 to 5.2 pixels at 160.
     seed: of the data set; another seed shows other scenes.
     n: number of pictures, by default that of `SPLITS`.
 

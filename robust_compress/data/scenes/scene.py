@@ -72,7 +72,7 @@ class Object:
   skin: Colour
   shade: Colour  # towards which the skin is mottled
   wavelength: float  # of the texture, picture sides
-  texture_angle: float  # revolutions
+  texture_angle: float  # revolutions, against the object's own axes
   contrast: float  # standard deviation of the texture, relative to the skin
   motion: Motion
   stream: int  # of its own draws: the grain of its texture, the place of its mottling
@@ -196,8 +196,8 @@ def _draw_object(draws: Draws, backdrop: Backdrop, label: int, stream: int, main
     position=(draws.uniform(-spread, spread), draws.uniform(-0.6 * spread, spread)),
     scale=draws.uniform(0.28, 0.40) if main else draws.uniform(0.12, 0.22),
     aspect=draws.log_uniform(0.85, 1.18),
-    wavelength=draws.log_uniform(2.8, 5.5) / 160,
-    contrast=draws.log_uniform(0.07, 0.13),
+    wavelength=draws.log_uniform(3.0, 5.2) / 160,
+    contrast=draws.log_uniform(0.09, 0.16),
     stream=stream,
   )
 
@@ -232,7 +232,7 @@ def _placed(draws: Draws, backdrop: Backdrop, *, shape: Shape, position, scale: 
     mirror=draws.sign() if shape.mirrored else 1.0,
     skin=_varied(draws, draws.choice(_SKINS)),
     shade=_varied(draws, draws.choice(backdrop.place)),
-    texture_angle=draws.uniform(),
+    texture_angle=draws.uniform(0.0, 0.125),
     motion=motion,
     **fields,
   )

@@ -59,7 +59,7 @@ def fish(u, v):
 
 
 def leaf(u, v):
-  blade = lens(u, v, 0.15, 0.85, 0.42)
+  blade = lens(u, v, 0.15, 0.85, 0.50)
   return smooth_union(blade, capsule(u, v, (-1.0, 0.1), (-0.6, 0.0), 0.045), 0.08)
 
 
@@ -121,8 +121,8 @@ SHAPES = {
   ),
   "leaf": Shape(
     leaf,
-    {"tip": (0.90, 0.0), "left": (0.15, -0.34), "right": (0.15, 0.34), "base": (-0.60, 0.0), "stem": (-0.97, 0.09)},
-    tilt=0.50,
+    {"tip": (0.90, 0.0), "left": (0.15, -0.40), "right": (0.15, 0.40), "base": (-0.60, 0.0), "stem": (-0.97, 0.09)},
+    tilt=0.15,
     mirrored=True,
     bulge=0.5,
   ),
