@@ -123,7 +123,7 @@ def test_index_out_of_range():
 def test_sizes_show_the_same_scene():
   small, large = (grey(scenes.Scenes("val", size).picture(3).clip[0]) for size in (80, 160))
   halved = large.reshape(80, 2, 80, 2).mean((1, 3))
-  assert np.corrcoef(small.ravel(), halved.ravel())[0, 1] > 0.95
+  assert np.corrcoef(small.ravel(), halved.ravel())[0, 1] > 0.9
 
 
 # ------------------------------------------------------------------------------------- natural statistics
