@@ -16,6 +16,7 @@ from robust_compress.report import (
   DecodedExample,
   Example,
   compare,
+  csv_files,
   curves,
   load_examples,
   markup,
@@ -23,9 +24,8 @@ from robust_compress.report import (
   published,
   report,
   save_examples,
-  tables,
 )
-from robust_compress.report.compare import Paired
+from robust_compress.report.paired import Paired
 from robust_compress.store import Store
 from robust_compress.types import NONE, Cell, DataError, Point, Recipe, Row, Weights
 
@@ -301,8 +301,8 @@ def test_bd_against_jpeg_and_against_b(store):
 
 
 def test_csv_has_a_line_a_row_and_a_line_a_point(store, tmp_path):
-  (tmp_path / "cells.csv").write_text(tables.cells_csv(store.rows()))
-  (tmp_path / "curves.csv").write_text(tables.curves_csv(curves.panels(store.rows(), plan())))
+  (tmp_path / "cells.csv").write_text(csv_files.cells_csv(store.rows()))
+  (tmp_path / "curves.csv").write_text(csv_files.curves_csv(curves.panels(store.rows(), plan())))
   cells = list(csv.DictReader((tmp_path / "cells.csv").open()))
   assert {line["key"]: float(line["top1"]) for line in cells} == {
     specs.cell_key(row.cell): row.metrics["top1"] for row in store.rows()

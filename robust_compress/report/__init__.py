@@ -1,8 +1,8 @@
 """The verb `report`: rows to one page that answers the question, with its figures and tables beside it.
 
-    rows ──curves──▶ panels ──compare──▶ gains, BD, cheapest ──summary──▶ the answer ─┐
-                        │                        └──tables──▶ cells.csv, curves.csv ──┼──▶ report.html
-                        └──plots──▶ figures, PNG ─────────────────────────────────────┘
+    rows ──curves──▶ panels ──compare──▶ gains, BD-rate, cheapest ──summary, tables──▶ report.html
+                       ├──plots──▶ figures, inline and as PNG ─────────────────────────────▲
+                       └──csv_files──▶ cells.csv, curves.csv
 
 A report is a function of what it is given: it runs nothing, needs no accelerator, and can be made again from a few
 kilobytes of rows. With the store's replicates at hand, differences carry paired intervals; from rows alone they do not.
@@ -14,12 +14,12 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from robust_compress.report import page, summary, tables
-from robust_compress.report.compare import Paired, Results
-from robust_compress.report.curves import panels
+from robust_compress.report import csv_files, page, summary
+from robust_compress.report.curves import Panel, panels
 from robust_compress.report.examples import DecodedExample, Example, load_examples, save_examples
 from robust_compress.report.markup import Safe, element, join
-from robust_compress.report.section import overview, section
+from robust_compress.report.paired import Paired, Results
+from robust_compress.report.section import Section, overview, section
 from robust_compress.store import write_atomic
 from robust_compress.types import Cell, Row
 
@@ -58,8 +58,8 @@ def report(
   rows, directory, paired = list(rows), Path(directory), Paired(results)
   directory.mkdir(parents=True, exist_ok=True)
   found = [paired.with_seeds(panel) for panel in panels(rows, planned, unreachable, metric)]
-  write_atomic(directory / "cells.csv", tables.cells_csv(rows).encode())
-  write_atomic(directory / "curves.csv", tables.curves_csv(found).encode())
+  write_atomic(directory / "cells.csv", csv_files.cells_csv(rows).encode())
+  write_atomic(directory / "curves.csv", csv_files.curves_csv(found).encode())
   sections = [section(panel, found, paired, directory) for panel in found]
   models = overview(found, directory)
   body = [_header(title, found, sections), models, [one.body for one in sections], _pictures(found, examples)]
@@ -69,7 +69,7 @@ def report(
   return path
 
 
-def _header(title: str, found: Sequence, sections: Sequence) -> Safe:
+def _header(title: str, found: Sequence[Panel], sections: Sequence[Section]) -> Safe:
   if not found:
     empty = (
       "There are no rows and no planned cells, so there is nothing to report. Run `robust-compress run` first, or "
@@ -91,7 +91,7 @@ def _header(title: str, found: Sequence, sections: Sequence) -> Safe:
   )
 
 
-def _pictures(found: Sequence, examples: str | os.PathLike[str] | None) -> Safe | None:
+def _pictures(found: Sequence[Panel], examples: str | os.PathLike[str] | None) -> Safe | None:
   if examples is None:
     return None
   parts = []
@@ -104,7 +104,7 @@ def _pictures(found: Sequence, examples: str | os.PathLike[str] | None) -> Safe 
   return element("section", element("h2", "Example pictures"), element("p", lead), parts)
 
 
-def _provenance(rows: Sequence[Row], found: Sequence, command: str | None) -> Safe:
+def _provenance(rows: Sequence[Row], found: Sequence[Panel], command: str | None) -> Safe:
   files = element(
     "p", "Beside this page: ", element("a", "cells.csv", href="cells.csv"), " (one line a cell, full numbers), ",
     element("a", "curves.csv", href="curves.csv"), " (one line a point of a curve) and every figure as PNG.",

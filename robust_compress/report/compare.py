@@ -1,111 +1,24 @@
 """Comparisons between cells on the same pictures: gain, recovered share, BD-rate, the cheapest setting.
 
-Intervals come from paired replicates: the store keeps the metric of every cell under the same resamples of the same
-pictures, so a difference is taken resample by resample. Rates are held fixed. Cells on other pictures (some skipped),
-or without replicates, are compared without an interval.
+    Panel, Paired ──gains──▶ C − B, (C − B)/(A − B)     ──bjontegaard──▶ curve against curve     ──cheapest──▶ a setting
+
+Intervals are paired (`paired.py`); rates are held fixed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
-
-from robust_compress import rate, specs, statistics
+from robust_compress import rate, specs
 from robust_compress.report import names
 from robust_compress.report.curves import Panel, Sample
-from robust_compress.types import NONE, Cell, Point, StoreError
+from robust_compress.report.paired import Estimate, Paired
+from robust_compress.types import NONE, Point
 
 LOSS = 0.01  # the loss of 'cheapest setting': a point of a fraction, a hundredth of an error metric
-_BINARY = {"top1": "correct1", "top5": "correct5"}  # metrics that are the mean of a yes or no in the records
-
-
-class Results(Protocol):
-  """What is read of a store beyond its rows (`store.Store` is one)."""
-
-  def replicates(self, cell: Cell) -> dict[str, np.ndarray]: ...
-  def records(self, cell: Cell) -> tuple[list[str], dict[str, np.ndarray]]: ...
-
-
-class Estimate(NamedTuple):
-  """A number with its 95 % interval, where there is one."""
-
-  value: float
-  interval: tuple[float, float] | None = None
-
-  def excludes(self, value: float) -> bool:
-    return self.interval is not None and not self.interval[0] <= value <= self.interval[1]
-
-
-class Paired:
-  """Functions of several samples' metrics, with intervals by their paired replicates."""
-
-  def __init__(self, results: Results | None = None):
-    self._results = results
-    self._read: dict[Cell, tuple[tuple[str, ...], dict[str, np.ndarray], dict[str, np.ndarray]] | None] = {}
-
-  def estimate(self, function: Callable[..., float | None], metric: str, *samples: Sample) -> Estimate | None:
-    """function(value of each sample); None where a value is missing or the function has no answer."""
-    values = [sample.value(metric) for sample in samples]
-    point = None if any(value is None for value in values) else function(*values)
-    if point is None or not np.isfinite(point):
-      return None
-    drawn = self._replicates(metric, samples)
-    return Estimate(float(point), None if drawn is None else _interval(function, drawn))
-
-  def with_seeds(self, panel: Panel) -> Panel:
-    """The panel with intervals over pictures and trainings on what was trained several times."""
-    return dataclasses.replace(panel, samples=tuple(self._over_seeds(sample) for sample in panel.samples))
-
-  def _over_seeds(self, sample: Sample) -> Sample:
-    """The sample with intervals over pictures and trainings, where it has several seeds and replicates of them all."""
-    if len(sample.rows) < 2:
-      return sample
-    metrics = {name for row in sample.rows for name in row.metrics}
-    found = {name: self.estimate(lambda value: value, name, sample) for name in metrics}
-    found = {name: one.interval for name, one in found.items() if one is not None and one.interval is not None}
-    return dataclasses.replace(sample, over_seeds=found)
-
-  def mcnemar(self, a: Sample, b: Sample, metric: str) -> float | None:
-    """Exact p-value that two samples are right equally often, on their first seeds; None for other metrics."""
-    read = [self._of(sample.rows[0].cell) for sample in (a, b)]
-    name = _BINARY.get(metric, "")
-    if not all(r is not None and name in r[2] for r in read) or read[0][0] != read[1][0]:
-      return None
-    return float(statistics.mcnemar(read[0][2][name].astype(bool), read[1][2][name].astype(bool)).p_value)
-
-  def _replicates(self, metric: str, samples: tuple[Sample, ...]) -> list[np.ndarray] | None:
-    """One array a sample, over its seeds; None unless all are of the same pictures."""
-    arrays, pictures = [], set()
-    for sample in samples:
-      read = [self._of(row.cell) for row in sample.rows]
-      if any(r is None or metric not in r[1] for r in read):
-        return None
-      pictures |= {r[0] for r in read}
-      if len({len(r[1][metric]) for r in read}) != 1:
-        return None
-      arrays.append(statistics.over_seeds(np.array([r[1][metric] for r in read])))
-    return arrays if len(pictures) == 1 and len({len(a) for a in arrays}) == 1 else None
-
-  def _of(self, cell: Cell):
-    """(ids, replicates, records) of a cell; None where the store has none."""
-    if self._results is not None and cell not in self._read:
-      try:
-        ids, records = self._results.records(cell)
-        binary = {name: records[name] for name in _BINARY.values() if name in records}
-        self._read[cell] = (tuple(str(i) for i in ids), self._results.replicates(cell) or {}, binary)
-      except (StoreError, OSError, KeyError, TypeError):
-        self._read[cell] = None  # rows alone, as in a published results folder
-    return self._read.get(cell)
-
-
-def _interval(function: Callable[..., float | None], arrays: list[np.ndarray]) -> tuple[float, float] | None:
-  drawn = np.array([function(*values) for values in zip(*arrays)], dtype=np.float64)  # None becomes nan
-  low, high = statistics.interval(drawn)
-  return (low, high) if np.isfinite(low) else None
+_BD_REPLICATES = 300  # of those kept: each refits four curves, and a percentile interval is steady by then
 
 
 # ------------------------------------------------------------------------------------- what comes back
@@ -230,7 +143,7 @@ def _bjontegaard(
       turned = [metric.better(value) for value in values]
       return measure(bpp0, turned[len(ours) :], bpp, turned[: len(ours)])
 
-    return paired.estimate(of, metric.name, *ours, *theirs)
+    return paired.estimate(of, metric.name, *ours, *theirs, most=_BD_REPLICATES)
 
   in_percent = by(rate.bd_rate)
   share = in_percent and Estimate(

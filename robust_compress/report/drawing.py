@@ -63,7 +63,8 @@ def curve(
       bar(axis, at, interval, metric, ink)
   size = 3.6 if quiet or many else 5.6
   for at, value, (_, sample) in zip(x, values, points):
-    mark(axis, at, value, tooltip(sample, metric), color=ink, marker=shape, markersize=size)
+    over = 3.5 if quiet else 4
+    mark(axis, at, value, tooltip(sample, metric), color=ink, marker=shape, markersize=size, zorder=over)
 
 
 def bar(axis: Axes, x: float, interval: tuple[float, float] | None, metric: names.Metric, ink: str) -> None:

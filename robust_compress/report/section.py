@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from robust_compress import specs
 from robust_compress.report import canvas, compare, curves, page, plots, summary, tables
-from robust_compress.report.compare import Bjontegaard, Cheapest, Gain, Paired
+from robust_compress.report.compare import Bjontegaard, Cheapest, Gain
 from robust_compress.report.curves import CURVE_ROLES, Panel
 from robust_compress.report.markup import Safe, element
+from robust_compress.report.paired import Paired
 from robust_compress.report.published import PublishedPoint, published
 from robust_compress.store import write_atomic
 
