@@ -24,7 +24,7 @@ from robust_compress.types import Cell, Data, Options, Point, Recipe, Row, SpecE
 _WORD = r"[A-Za-z_./~][\w./~+-]*"
 _CALL = re.compile(r"(?P<name>[\w./:+-]+?)(?:\((?P<options>.*)\))?")
 _OPTION = re.compile(r'\s*(?P<key>\w+)\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|[^,"]*?)\s*(?:,|$)')
-_POINT = re.compile(r"(?P<call>[^@]+?)(?:@(?P<number>[^@]+?)(?P<bpp>bpp)?)?")
+_POINT = re.compile(r"(?P<call>[^@(]+(?:\(.*\))?)(?:@(?P<number>[^@()]+?)(?P<bpp>bpp)?)?")
 _DATA = re.compile(r"(?P<call>.+):(?P<split>[\w+-]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 _VIEW_KEYS = tuple(f.name for f in dataclasses.fields(View))
 

@@ -117,23 +117,6 @@ class Store:
     """{metric: float[r]}; empty where none were put."""
     return read_records(self.records_path(cell))[2]
 
-  def put_part(
-    self, cell: Cell, host: int, n_hosts: int, ids: Sequence[str], records: Mapping[str, np.ndarray]
-  ) -> None:
-    """One host's share of a cell's records, in a file of its own; host 0 joins them with `take_parts`."""
-    write_records(self._part_path(cell, host, n_hosts), ids, records)
-
-  def take_parts(self, cell: Cell, n_hosts: int) -> list[tuple[list[str], dict[str, np.ndarray]]]:
-    """(ids, records) of every host, in order. Call after a barrier; `drop_parts` once the row is put."""
-    return [read_records(self._part_path(cell, host, n_hosts))[:2] for host in range(n_hosts)]
-
-  def drop_parts(self, cell: Cell) -> None:
-    for path in (self.workdir / "records").glob(f"{specs.cell_key(cell)}.part-*.npz"):
-      path.unlink(missing_ok=True)
-
-  def _part_path(self, cell: Cell, host: int, n_hosts: int) -> epath.Path:
-    return self.workdir / "records" / f"{specs.cell_key(cell)}.part-{host:05d}-of-{n_hosts:05d}.npz"
-
   def compact(self, path: epath.PathLike) -> int:
     """All rows in one file, JSONL or (by its suffix, needs pyarrow) Parquet; returns how many."""
     rows = self.rows()

@@ -100,6 +100,7 @@ def test_options_are_sorted_and_numbers_short():
   assert str(specs.parse_point("webp( z=1.0 , method=6)@30.0")) == "webp(method=6,z=1)@30"
   assert specs.parse_point("bpg@0.1bpp") == Point("bpg", bpp=0.1)
   assert specs.parse_point("j2k@-5").level == -5
+  assert specs.parse_point('x(note=")@3")@0.5bpp') == Point("x", (("note", ")@3"),), bpp=0.5)
   assert str(specs.parse_data("csv(resize=256, crop=224):all[:100]")) == (
     "csv(crop=224,interpolation=bicubic,resize=256):all[:100]"
   )

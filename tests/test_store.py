@@ -175,15 +175,6 @@ def test_records_without_pickles(store):
   assert temporaries(store.workdir) == []
 
 
-def test_hosts_write_their_parts(store):
-  for host in (1, 0):
-    store.put_part(CELL, host, 2, [f"id{host}"], {"correct": np.array([host])})
-  assert [ids for ids, _ in store.take_parts(CELL, 2)] == [["id0"], ["id1"]]
-  store.drop_parts(CELL)
-  with pytest.raises(StoreError):
-    store.take_parts(CELL, 2)
-
-
 # ------------------------------------------------------------------------------------ full disks and kills
 
 
