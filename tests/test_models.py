@@ -24,6 +24,10 @@ GOLDEN = Path(__file__).parent / "golden" / "models"
 STATE_DICTS = json.loads((GOLDEN / "state_dicts.json").read_text())
 REFERENCED = [name for name in models.MODELS if name not in model_cases.WITHOUT_REFERENCE]
 TINY = CASES["resnet_basic"]
+TRAINED = [name for name in CASES if name not in ("swin", "swin_one_window")]  # swin_padded has all that they have
+
+# These networks are compiled once and run once: half the compiler's work is enough.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(autouse=True)
@@ -122,12 +126,12 @@ def test_own_models_load_by_attribute():
 @pytest.mark.parametrize("name", CASES)
 def test_logits_are_the_reference_s(name):
   model = spec_of(CASES[name])
-  apply = jax.jit(model.module().apply)
+  apply = compiled(model.module().apply)
   logits = apply(seeded_variables(model), seeded.picture(CASES[name].size, 4))
   assert_near(logits, np.load(GOLDEN / f"{name}.npz")["logits"])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_training_step_is_the_reference_s(name):
   """Logits, running statistics (with PyTorch's unbiased variance) and every gradient of one step."""
   golden, model = dict(np.load(GOLDEN / f"{name}.npz")), spec_of(CASES[name])
@@ -140,7 +144,7 @@ def test_a_training_step_is_the_reference_s(name):
     logits, updated = module.apply({"params": params, **rest}, picture, train=True, mutable=list(rest))
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), (logits, updated)
 
-  gradients, (logits, updated) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+  gradients, (logits, updated) = compiled(jax.grad(loss, has_aux=True))(variables["params"])
   assert_near(logits, golden["train/logits"])
   found = convert.to_foreign({"params": gradients, **updated}, model.rules)
   for key, expected in golden.items():
@@ -166,7 +170,7 @@ def batch_norm_step(mode, x, mesh):
     return y, jax.tree.map(lambda leaf: leaf[None], updated["batch_stats"])
 
   spec = jax.sharding.PartitionSpec("batch")
-  return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=(spec, spec)))(x)
+  return compiled(jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=(spec, spec)))(x)
 
 
 def test_synchronised_batch_norm_does_not_see_how_many_devices_there_are():
@@ -195,8 +199,8 @@ def test_frozen_batch_norm_trains_on_its_running_statistics():
   model = spec_of(TINY, batch_norm="frozen")
   batch = {"image": np.random.default_rng(0).integers(0, 256, (2, *TINY.size, 3), np.uint8)}
   variables = seeded_variables(model)
-  outputs, updated = jax.jit(functools.partial(model.apply, train=True))(variables, batch)
-  np.testing.assert_array_equal(outputs, jax.jit(model.apply)(variables, batch)[0])
+  outputs, updated = compiled(functools.partial(model.apply, train=True))(variables, batch)
+  np.testing.assert_array_equal(outputs, compiled(model.apply)(variables, batch)[0])
   jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
   with pytest.raises(ValueError, match="expected one of sync, local, frozen"):
     jax.eval_shape(spec_of(TINY, batch_norm="synced").apply, variables, batch)
