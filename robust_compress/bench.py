@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +19,22 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from robust_compress import codecs, convert, evaluate, models, provenance, settings, specs, store, tasks
-from robust_compress import rate as rates
 from robust_compress.data import cache, catalogue, labels, shards, sources
-from robust_compress.types import NONE, Cell, Codec, Data, DataError, ModelSpec, Point, Source, Weights, WeightsError
+from robust_compress.rate import Resolved, search_level
+from robust_compress.types import (
+  NONE,
+  Cell,
+  Codec,
+  Data,
+  DataError,
+  LevelError,
+  ModelSpec,
+  Point,
+  Source,
+  SpecError,
+  Weights,
+  WeightsError,
+)
 
 SAMPLE = 200  # pictures on which a target rate's level is sought
 
@@ -100,19 +113,30 @@ class Bench:
     return self.workdir / "coded" / f"{point.codec}-{key}"
 
   def level(self, point: Point) -> float:
-    """The point's level; for a target rate the one resolved on the study's test data, once, and kept.
+    """The point's level; for a target rate the one resolved on the study's test data."""
+    return self.resolve(point).level if point.level is None else point.level
 
-    Raises LevelError where the rate is out of the codec's reach on these pictures; names what is reachable.
-    """
-    if point.level is not None:
-      return point.level
-    path = (
-      self.workdir / "levels" / f"{specs.key_of([_geometry(specs.parse_data(self.config.test_data)), str(point)])}.json"
-    )
+  def resolve(self, point: Point) -> Resolved:
+    """The level that stands for a target rate: sought once, on a sample of the test data, and kept in the workdir."""
+    found = self.resolved(point)
+    if found is None:
+      codec = self.codec(point)
+      levels, continuous = _ladder(codec)
+      found = search_level(self._rate_at(point), levels, point.bpp or 0, continuous=continuous)
+      store.write_atomic(self._level_path(point), json.dumps({"point": str(point), **found._asdict()}).encode())
+    return found
+
+  def resolved(self, point: Point) -> Resolved | None:
+    """What `resolve` kept, if it did."""
+    path = self._level_path(point)
     if not path.exists():
-      resolved = rates.search_level(self._rate_at(point), self.codec(point).levels, point.bpp)
-      store.write_atomic(path, json.dumps({"point": str(point), **resolved._asdict()}).encode())
-    return json.loads(path.read_text())["level"]
+      return None
+    fields = json.loads(path.read_text())
+    return Resolved(**{name: fields[name] for name in Resolved._fields})
+
+  def _level_path(self, point: Point) -> pathlib.Path:
+    data = specs.parse_data(self.config.test_data)
+    return self.workdir / "levels" / f"{specs.key_of([_geometry(data), str(point)])}.json"
 
   def _rate_at(self, point: Point) -> Any:
     """level -> bits per pixel over a seeded sample of the test data."""
@@ -129,6 +153,8 @@ class Bench:
     model = self.models[name]
     if self.base_recipe is None:
       return model.base
+    if not self.config.train_data:
+      raise SpecError(f"{name}: base_recipe trains base weights, but train_data is empty; name a data set")
     data = specs.format_data(specs.parse_data(self.config.train_data))
     return Weights("", Weights("random"), data, (NONE,), self.base_recipe)
 
@@ -206,6 +232,17 @@ class Bench:
 def _geometry(data: Data) -> str:
   """The data without how a model is fed from it."""
   return specs.format_data(dataclasses.replace(data, view=dataclasses.replace(data.view, input="model")))
+
+
+def _ladder(codec: Codec) -> tuple[Sequence[float], bool]:
+  """(levels to search, whether all between them are levels too). Most codecs count in whole steps, up or down."""
+  low, high = codec.levels[0], codec.levels[-1]
+  try:
+    codecs.check_level(codec, int(min(low, high)) + 0.5)
+    return codec.levels, True
+  except LevelError:
+    step = 1 if low < high else -1
+    return range(int(low), int(high) + step, step), False
 
 
 def save_variables(path: pathlib.Path, variables: Mapping[str, Any]) -> None:

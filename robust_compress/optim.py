@@ -88,7 +88,13 @@ def optimizer(recipe: Recipe, n_steps: int, groups: Sequence[Group] = ()) -> opt
   if groups:
     by_name = {"main": main, **{group.pattern: group.optimizer for group in groups}}
     main = optax.multi_transform(by_name, lambda params: _group_names(params, groups))
-  return main if recipe.clip_norm is None else optax.chain(optax.clip_by_global_norm(recipe.clip_norm), main)
+  rule = main if recipe.clip_norm is None else optax.chain(optax.clip_by_global_norm(recipe.clip_norm), main)
+
+  def update(*args: Any, **kwargs: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises floats to integer powers
+      return rule.update(*args, **kwargs)
+
+  return optax.GradientTransformation(rule.init, update)
 
 
 def _decays(everything: bool) -> Callable[[Any], Any]:

@@ -50,7 +50,7 @@ def _environ_int(name: str) -> int:
   value = os.environ.get(name, "")
   if not value.isdigit():
     raise RobustCompressError(
-      f"JAX_COORDINATOR_ADDRESS is set but {name} is {value or 'not'!r}; several hosts need JAX_NUM_PROCESSES "
+      f"JAX_COORDINATOR_ADDRESS is set but {name} is {value!r}; several hosts need JAX_NUM_PROCESSES "
       "(how many) and JAX_PROCESS_ID (which, from 0); unset JAX_COORDINATOR_ADDRESS to run on one"
     )
   return int(value)

@@ -38,7 +38,7 @@ from robust_compress.evaluate import Evaluation, Predict, Targets
 from robust_compress.metric_writers import tensorboard
 from robust_compress.protocols import Grid
 from robust_compress.report import report
-from robust_compress.types import NONE, Cell, Point, Weights
+from robust_compress.types import NONE, Cell, Point, SpecError, Weights
 
 Coding = tuple[str, Point]  # a data set to be coded at a point
 
@@ -65,6 +65,9 @@ class Study:
   def grids(self) -> list[Grid]:
     """One a model, with every spec in canonical form, so that equal studies share cells."""
     config = self.config
+    for key in ("models", "test_data"):
+      if not config[key]:
+        raise SpecError(f"config: {key} is empty; name at least one, as in the examples of configs/")
     test, train = (
       specs.format_data(specs.parse_data(text)) if text else "" for text in (config.test_data, config.train_data)
     )
@@ -78,8 +81,18 @@ class Study:
     return protocols.plan(self.grids, self.config.protocols)
 
   def missing(self) -> list[Cell]:
-    """Cells without a row. Raises StoreError for a row that was measured under other conditions."""
-    return self.store.missing(self.cells, self.bench.fingerprint, self.replace)
+    """Cells without a row that can have one. Raises StoreError for a row that was measured under other conditions."""
+    unreachable = self.unreachable()
+    cells = [cell for cell in self.cells if cell not in unreachable]
+    return self.store.missing(cells, self.bench.fingerprint, self.replace)
+
+  def unreachable(self) -> set[Cell]:
+    """Cells at a target rate that was found out of the codec's reach."""
+    return {cell for cell in self.cells if any(self._is_unreachable(point) for point in _points(cell))}
+
+  def _is_unreachable(self, point: Point) -> bool:
+    resolved = None if point.bpp is None else self.bench.resolved(point)
+    return resolved is not None and not resolved.reachable
 
   def codings(self, cells: Iterable[Cell]) -> list[Coding]:
     """What must be coded before these cells can be trained and measured, each once, in order."""
@@ -112,6 +125,8 @@ class Study:
   def compress(self) -> None:
     """Codes the pictures that missing cells need."""
     with self._working():
+      for point in dict.fromkeys(point for cell in self.missing() for point in _points(cell) if point.bpp is not None):
+        self.bench.resolve(point)
       for data, point in self.codings(self.missing()):
         self._code(data, point)
       if parallel.host() == 0:
@@ -137,7 +152,8 @@ class Study:
     title = self.config.title or "Recognition under compression"
     return report(
       rows, self.workdir / "report",
-      results=self.store, planned=self.cells, examples=self.workdir / "examples", title=title,
+      results=self.store, planned=self.cells, unreachable=self.unreachable(),
+      examples=self.workdir / "examples", title=title,
     )  # fmt: skip
 
   @contextmanager
@@ -221,11 +237,21 @@ class Study:
     if parallel.host() != 0:
       return
     row, replicates = evaluation.row(
-      cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=provenance.provenance()
+      cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=self._provenance(cell)
     )
     self.store.put_records(cell, found.ids, found.records[cell.target], replicates)
     self.store.put(row, self.replace)
     logging.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
+
+  def _provenance(self, cell: Cell) -> dict[str, Any]:
+    """With the level that a target rate came to."""
+    resolved = None if cell.test.bpp is None else self.bench.resolved(cell.test)
+    return {**provenance.provenance(), **({} if resolved is None else {"resolved": resolved._asdict()})}
+
+
+def _points(cell: Cell) -> tuple[Point, ...]:
+  """What the cell is tested on and what its weights were trained on."""
+  return cell.test, *(point for weights in _chain(cell.weights) for point in weights.points)
 
 
 def _canonical_data(text: str) -> str:
@@ -257,6 +283,7 @@ def _log_file(path: pathlib.Path) -> Iterator[None]:
     return
   logger.addHandler(handler)
   logger.setLevel(logging.INFO)
+  logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every step of every save
   try:
     yield
   finally:

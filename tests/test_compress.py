@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from robust_compress.codecs import load_codec
 from robust_compress.compress import Job, compress, finish, write_shards
 from robust_compress.data.cache import CodedSource
 from robust_compress.data.shards import read_manifest
+from robust_compress.data.stored_zip import StoredZip
 from robust_compress.types import CodecError, DataError, LevelError, SpecError, StoreError
 from tests.fakes import MemorySource, ShiftCodec, photo
 
@@ -171,14 +171,14 @@ def test_damaged_shards_are_made_again(tmp_path, damage, manifest):
 
 
 def test_a_full_disk_names_the_folder_and_loses_nothing(tmp_path, monkeypatch):
-  source, writestr, count = pictures(), zipfile.ZipFile.writestr, iter(range(1000))
+  source, add, count = pictures(), StoredZip.add, iter(range(1000))
 
-  def fails_at_the_18th(self, *args, **kwargs):
+  def fails_at_the_18th(self, *args):
     if next(count) == 17:
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return writestr(self, *args, **kwargs)
+    return add(self, *args)
 
-  monkeypatch.setattr(zipfile.ZipFile, "writestr", fails_at_the_18th)
+  monkeypatch.setattr(StoredZip, "add", fails_at_the_18th)
   with pytest.raises(StoreError, match=rf"{tmp_path}.*no space left.*run the same command again"):
     run(source, tmp_path)
   assert list(tree(tmp_path)) == ["shard-00000-of-00005.zip", "shard-00001-of-00005.zip"]

@@ -34,8 +34,13 @@ MODEL = ModelSpec("tiny", "classification", TinyNet, InputSpec((SIZE, SIZE), Non
 
 
 def variables(seed=0):
-  image = jnp.zeros((1, SIZE, SIZE, 3), jnp.float32)
-  return jax.tree.map(np.asarray, jax.jit(TinyNet().init)(jax.random.key(seed), image))
+  """Random weights, made by numpy: compiling an initialiser takes longer than the training of most tests."""
+  rng = np.random.default_rng(seed)
+  shapes = jax.eval_shape(TinyNet().init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.float32))
+  made = jax.tree.map(lambda x: (rng.normal(size=x.shape) / np.sqrt(np.prod(x.shape[:-1]))).astype(x.dtype), shapes)
+  norm = {"scale": np.ones(8, np.float32), "bias": np.zeros(8, np.float32)}
+  stats = {"mean": np.zeros(8, np.float32), "var": np.ones(8, np.float32)}
+  return {"params": {**made["params"], "norm": norm}, "batch_stats": {"norm": stats}}
 
 
 def pictures(n, seed=0):

@@ -20,7 +20,6 @@ import json
 import os
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -28,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from robust_compress.data.stored_zip import StoredZip
 from robust_compress.types import Clip, StoreError
 
 MANIFEST, INDEX, SHARD = "manifest.json", "index.npy", "shard.json"
@@ -120,7 +120,7 @@ class ShardWriter:
   """Writes one shard into an open file: pictures in order, and when the block ends well, what they are."""
 
   def __init__(self, file: BinaryIO, plan: Plan, suffix: str):
-    self._archive, self._plan, self._suffix = zipfile.ZipFile(file, "w"), plan, _safe(suffix)
+    self._archive, self._plan, self._suffix = StoredZip(file), plan, _safe(suffix)
     self._entries: list[Entry] = []
     self._ids: list[str] = []
     self._skipped: list[tuple[str, str]] = []
@@ -128,9 +128,9 @@ class ShardWriter:
   def add(self, position: int, id: str, blob: bytes, pixels: bytes, n_frames: int, n_pixels: int) -> None:
     """One picture: its blob and, unless empty, the PNG of its pixels. Positions must rise."""
     stem = f"{position:08d}_{_safe(os.path.splitext(id)[0])}"
-    spans = [self._store(f"{stem}.{self._suffix}", blob)]
+    spans = [self._archive.add(f"{stem}.{self._suffix}", blob)]
     if pixels:
-      spans.append(self._store(f"{stem}.pixels.png", pixels))
+      spans.append(self._archive.add(f"{stem}.pixels.png", pixels))
     self._entries.append(Entry(position, n_frames, n_pixels, *(value for span in spans for value in span)))
     self._ids.append(id)
 
@@ -141,18 +141,11 @@ class ShardWriter:
     return self
 
   def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-    with self._archive:
-      if error_type is None:
-        fields = {"plan": dataclasses.asdict(self._plan), "ids": self._ids, "skipped": self._skipped}
-        self._store(INDEX, npy(np.array(self._entries, ENTRY)))
-        self._store(SHARD, json.dumps(fields).encode())
-
-  def _store(self, name: str, data: bytes) -> tuple[int, int, int]:
-    """(offset, n_bytes, crc) of a new member, under the one date there is."""
-    info = zipfile.ZipInfo(name)
-    info.create_system, info.external_attr = 3, 0o644 << 16  # the same on every platform
-    self._archive.writestr(info, data)
-    return info.header_offset + 30 + len(name), len(data), zlib.crc32(data)  # a local header is 30 bytes and the name
+    if error_type is None:
+      fields = {"plan": dataclasses.asdict(self._plan), "ids": self._ids, "skipped": self._skipped}
+      self._archive.add(INDEX, npy(np.array(self._entries, ENTRY)))
+      self._archive.add(SHARD, json.dumps(fields).encode())
+      self._archive.close()
 
 
 def _safe(text: str) -> str:

@@ -67,6 +67,23 @@ def _tv(name: str, builder: str, file: str, resize: int, n_params: int, top1: fl
   return Classifier(name, builder, source, resize, "bilinear", n_params, top1, _TORCHVISION, **more)
 
 
+_TV = {"rules": "TORCHVISION_RULES"}  # where torchvision's keys are not timm's
+_V3_TV = "mobilenet_v3:mobilenet_v3_large_tv"
+
+# TensorFlow's mobilenet_v2_1.0_224 with batch norm folded, as the npz of that content: HWIO kernels under names such as
+# 'expanded_conv_3/depthwise/kernel'. Any other file of that layout is given as (weights=FILE).
+_MOBILENET_V2_TF = Classifier(
+  "mobilenet_v2_tf.in1k",
+  "mobilenet_v2:mobilenet_v2_tf",
+  "file:ba14c77eeb935e3537c48a721ff2947d74eba2d24cbb73ab6c05e39324debf9b",
+  256,
+  "bilinear",
+  3_489_097,
+  **_HALF,
+  classes="imagenet1001",
+  rules="TENSORFLOW_RULES",
+)
+
 _ROWS: tuple[Classifier, ...] = (
   _timm("resnet18.a1_in1k", "resnet:resnet18", 235, "bicubic", 11_689_512, 71.504),
   _timm("resnet34.a1_in1k", "resnet:resnet34", 235, "bicubic", 21_797_672, 76.420),
@@ -93,6 +110,14 @@ _ROWS: tuple[Classifier, ...] = (
   _timm("swin_small_patch4_window7_224.ms_in22k_ft_in1k", "swin:swin_small", 248, "bicubic", 49_606_258, 83.330),
   _timm("swin_base_patch4_window7_224.ms_in1k", "swin:swin_base", 248, "bicubic", 87_768_224, 83.604),
   _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k", "swin:swin_base", 248, "bicubic", 87_768_224, 85.276),
+  _timm("mobilenetv2_100.ra_in1k", "mobilenet_v2:mobilenet_v2", 256, "bicubic", 3_504_872, 72.910),
+  _tv("mobilenet_v2.tv_in1k", "mobilenet_v2:mobilenet_v2", "mobilenet_v2-b0353104", 256, 3_504_872, 71.878, **_TV),
+  _tv("mobilenet_v2.tv2_in1k", "mobilenet_v2:mobilenet_v2", "mobilenet_v2-7ebf99e0", 232, 3_504_872, 72.154, **_TV),
+  _MOBILENET_V2_TF,
+  _timm("mobilenetv3_large_100.ra_in1k", "mobilenet_v3:mobilenet_v3_large", 256, "bicubic", 5_483_032, 75.784),
+  _tv("mobilenet_v3_large.tv_in1k", _V3_TV, "mobilenet_v3_large-8738ca79", 256, 5_483_032, 74.042, **_TV),
+  _tv("mobilenet_v3_large.tv2_in1k", _V3_TV, "mobilenet_v3_large-5c1a4163", 232, 5_483_032, 75.274, **_TV),
+  _tv("squeezenet1_0.tv_in1k", "squeezenet:squeezenet1_0", "squeezenet1_0-b66bff10", 256, 1_248_424, 58.092),
 )
 
 MODELS: dict[str, Callable[[], ModelSpec]] = {row.name: row for row in _ROWS}

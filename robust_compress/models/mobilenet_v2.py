@@ -29,6 +29,13 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 BLOCKS = [(stage, block) for stage, (_, _, depth, _) in enumerate(STAGES) for block in range(depth)]  # timm's names
 
 
+def scaled(width: int, multiplier: float) -> int:
+  """The width times a multiplier, as a multiple of 8 that is not less than nine tenths of it."""
+  exact = width * multiplier
+  nearest = max(8, int(exact + 4) // 8 * 8)
+  return nearest if nearest >= 0.9 * exact else nearest + 8
+
+
 class ConvNorm(nn.Module):
   """Convolution, norm, activation: [b h w c] to [b h/stride w/stride width]. `norm=None`: a bias in its place."""
 
@@ -86,6 +93,7 @@ class MobileNetV2(nn.Module):
   """Normalised pictures float[b h w 3] to logits float32[b n_classes]. `dropout` acts before the classifier."""
 
   n_classes: int = 1000
+  multiplier: float = 1.0  # of all widths but the head's, which does not shrink
   folded: bool = False  # no batch norm: its gain and shift are in the convolutions
   padding: str = "torch"
   dtype: Any = jnp.float32
@@ -96,12 +104,13 @@ class MobileNetV2(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     norm = None if self.folded else partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
     conv = partial(ConvNorm, norm=norm, padding=self.padding, dtype=self.dtype)
-    x = conv(32, 3, 2, nn.relu6, name="stem")(x, train)
+    x = conv(scaled(32, self.multiplier), 3, 2, nn.relu6, name="stem")(x, train)
     for stage, block in BLOCKS:
       ratio, width, _, stride = STAGES[stage]
       expanded, stride = ratio * x.shape[-1], stride if block == 0 else 1
+      width = scaled(width, self.multiplier)
       x = InvertedResidual(width, expanded, 3, stride, nn.relu6, conv, name=f"blocks_{stage}_{block}")(x, train)
-    x = conv(1280, activation=nn.relu6, name="head")(x, train).mean((1, 2))
+    x = conv(scaled(1280, max(1.0, self.multiplier)), activation=nn.relu6, name="head")(x, train).mean((1, 2))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     x = nn.Dense(self.n_classes, dtype=self.dtype, kernel_init=dense_init, name="classifier")(x)
     return x.astype(jnp.float32)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from robust_compress import convert
 from robust_compress.models.layers import BatchNorm, conv_init, dense_init
-from robust_compress.models.mobilenet_v2 import ConvNorm, InvertedResidual, conv_norm_rules, timm_blocks
+from robust_compress.models.mobilenet_v2 import ConvNorm, InvertedResidual, conv_norm_rules, scaled, timm_blocks
 
 
 class _Block(NamedTuple):
@@ -30,27 +30,27 @@ class _Block(NamedTuple):
   size: int
   expanded: int
   width: int
-  reduced: int  # of the gate; 0: none
+  gated: bool
   hard_swish: bool  # ReLU otherwise
   stride: int
 
 
 BLOCKS = (
-  _Block("blocks_0_0", 3, 16, 16, 0, False, 1),
-  _Block("blocks_1_0", 3, 64, 24, 0, False, 2),
-  _Block("blocks_1_1", 3, 72, 24, 0, False, 1),
-  _Block("blocks_2_0", 5, 72, 40, 24, False, 2),
-  _Block("blocks_2_1", 5, 120, 40, 32, False, 1),
-  _Block("blocks_2_2", 5, 120, 40, 32, False, 1),
-  _Block("blocks_3_0", 3, 240, 80, 0, True, 2),
-  _Block("blocks_3_1", 3, 200, 80, 0, True, 1),
-  _Block("blocks_3_2", 3, 184, 80, 0, True, 1),
-  _Block("blocks_3_3", 3, 184, 80, 0, True, 1),
-  _Block("blocks_4_0", 3, 480, 112, 120, True, 1),
-  _Block("blocks_4_1", 3, 672, 112, 168, True, 1),
-  _Block("blocks_5_0", 5, 672, 160, 168, True, 2),
-  _Block("blocks_5_1", 5, 960, 160, 240, True, 1),
-  _Block("blocks_5_2", 5, 960, 160, 240, True, 1),
+  _Block("blocks_0_0", 3, 16, 16, False, False, 1),
+  _Block("blocks_1_0", 3, 64, 24, False, False, 2),
+  _Block("blocks_1_1", 3, 72, 24, False, False, 1),
+  _Block("blocks_2_0", 5, 72, 40, True, False, 2),
+  _Block("blocks_2_1", 5, 120, 40, True, False, 1),
+  _Block("blocks_2_2", 5, 120, 40, True, False, 1),
+  _Block("blocks_3_0", 3, 240, 80, False, True, 2),
+  _Block("blocks_3_1", 3, 200, 80, False, True, 1),
+  _Block("blocks_3_2", 3, 184, 80, False, True, 1),
+  _Block("blocks_3_3", 3, 184, 80, False, True, 1),
+  _Block("blocks_4_0", 3, 480, 112, True, True, 1),
+  _Block("blocks_4_1", 3, 672, 112, True, True, 1),
+  _Block("blocks_5_0", 5, 672, 160, True, True, 2),
+  _Block("blocks_5_1", 5, 960, 160, True, True, 1),
+  _Block("blocks_5_2", 5, 960, 160, True, True, 1),
 )
 
 
@@ -71,6 +71,7 @@ class MobileNetV3(nn.Module):
   """Normalised pictures float[b h w 3] to logits float32[b n_classes]. `dropout` acts before the classifier."""
 
   n_classes: int = 1000
+  multiplier: float = 1.0  # of all widths
   epsilon: float = 1e-5
   momentum: float = 0.1
   dtype: Any = jnp.float32
@@ -82,13 +83,14 @@ class MobileNetV3(nn.Module):
     norm = partial(BatchNorm, mode=self.batch_norm, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype)
     conv = partial(ConvNorm, norm=norm, dtype=self.dtype)
     dense = partial(nn.Dense, dtype=self.dtype, kernel_init=dense_init)
-    x = conv(16, 3, 2, nn.hard_swish, name="stem")(x, train)
-    for name, size, expanded, width, reduced, hard_swish, stride in BLOCKS:
+    wide = partial(scaled, multiplier=self.multiplier)
+    x = conv(wide(16), 3, 2, nn.hard_swish, name="stem")(x, train)
+    for name, size, expanded, width, gated, hard_swish, stride in BLOCKS:
       activation = nn.hard_swish if hard_swish else nn.relu
-      gate = partial(Gate, reduced, self.dtype) if reduced else None
-      x = InvertedResidual(width, expanded, size, stride, activation, conv, gate, name=name)(x, train)
-    x = conv(960, activation=nn.hard_swish, name="head")(x, train).mean((1, 2))
-    x = nn.hard_swish(dense(1280, name="pre")(x))
+      gate = partial(Gate, scaled(wide(expanded) // 4, 1), self.dtype) if gated else None
+      x = InvertedResidual(wide(width), wide(expanded), size, stride, activation, conv, gate, name=name)(x, train)
+    x = conv(6 * x.shape[-1], activation=nn.hard_swish, name="head")(x, train).mean((1, 2))
+    x = nn.hard_swish(dense(wide(1280), name="pre")(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return dense(self.n_classes, name="classifier")(x).astype(jnp.float32)
 
@@ -101,7 +103,7 @@ def _torchvision_blocks() -> tuple[convert.Rule, ...]:
   """torchvision numbers the parts that a block has: [expand,] depthwise, [gate,] project."""
   rules: list[convert.Rule] = []
   for i, block in enumerate(BLOCKS, start=1):
-    parts = ["expand"] * (i > 1) + ["depthwise"] + ["gate"] * (block.reduced > 0) + ["project"]
+    parts = ["expand"] * (i > 1) + ["depthwise"] + ["gate"] * (block.gated) + ["project"]
     for j, part in enumerate(parts):
       foreign, ours = f"features.{i}.block.{j}", f"{block.name}/{part}"
       if part != "gate":

@@ -25,14 +25,14 @@ _LINE_TITLES = {"B": "as trained (B)", "C": "finetuned (C)", "control": "control
 _RATE_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 _BAND_FROM = 12  # points of a curve from which on error bars would be a fence
 _LEFT, _RIGHT = 0.075, 0.89
+_BESIDE = 3  # codecs up to which the legend of marks fits beside that of codecs
 
 
-def frames(n: int, height: float = 4.6, rows_of_legend: int = 2) -> tuple[Figure, list[Axes]]:
-  """n frames side by side, with room for the legend above and the baseline's name on the right."""
+def frames(n: int, height: float = 4.6) -> tuple[Figure, list[Axes]]:
+  """n frames side by side, with room for the baseline's name on the right; a legend makes its own room above."""
   figure = Figure((8.8, height))
   axes = figure.subplots(1, n, sharey=True, squeeze=False)[0]
-  top = 1 - (0.14 + 0.28 * rows_of_legend) / height
-  figure.subplots_adjust(left=_LEFT, right=_RIGHT, bottom=0.52 / height, top=top, wspace=0.08)
+  figure.subplots_adjust(left=_LEFT, right=_RIGHT, bottom=0.52 / height, wspace=0.08)
   return figure, list(axes)
 
 
@@ -80,12 +80,9 @@ def mark(axis: Axes, x: float, y: float, tip: str, **style) -> None:
 
 
 def tooltip(sample: Sample, metric: names.Metric) -> str:
-  rate = "" if sample.bpp is None else f", {names.bpp_text(sample.bpp)} bpp"
   bounds = metric.interval_text(sample.interval(metric.name))
   role = names.ROLE_TITLES[sample.role]
-  return (
-    f"{names.point_title(sample.test)}{rate}, {role}: {metric.with_unit(sample.value(metric.name))} {bounds}".strip()
-  )
+  return f"{names.placed_title(sample.test, sample.bpp)}, {role}: {metric.with_unit(sample.value(metric.name))} {bounds}".strip()
 
 
 def stars(axis: Axes, points: Iterable[tuple[float, PublishedPoint]], codecs: Sequence[Point], metric: names.Metric):
@@ -124,7 +121,7 @@ def gaps(
   palette: Sequence[Point],
 ) -> set[str]:
   """Planned cells without a row as hollow marks at the foot, rates out of reach as crosses; returns the states."""
-  drawn = set()
+  drawn, stacked = set(), {}
   for codec in codecs:
     for state, shape in (("missing", marker(codec, palette)), ("unreachable", "x")):
       spots: dict[float, list[str]] = {}
@@ -135,7 +132,10 @@ def gaps(
       style = {"markerfacecolor": PAPER, "markeredgecolor": colour(codec, palette), "markeredgewidth": 1.3}
       for x, missing in spots.items():
         tip, foot = f"{names.codec_title(codec)}, {state}: {', '.join(missing)}", axis.get_xaxis_transform()
-        mark(axis, x, 0.022, tip, marker=shape, markersize=6.5, transform=foot, clip_on=False, **style)
+        stacked[x] = stacked.get(x, -1) + 1
+        mark(
+          axis, x, 0.022 + 0.04 * stacked[x], tip, marker=shape, markersize=6.5, transform=foot, clip_on=False, **style
+        )
         drawn.add(state)
   return drawn
 
@@ -165,8 +165,8 @@ def level_axis(axis: Axes, codec: Point, samples: Sequence[Sample]) -> None:
 def legend(
   figure: Figure, codecs: Sequence[Point], roles: Iterable[str], states: Iterable[str], palette: Sequence[Point]
 ) -> None:
-  """Above the frames: codecs by colour on the left, what marks mean on the right, what lines mean below."""
-  height, hollow = figure.get_figheight(), {"linestyle": "none", "color": "none", "markeredgecolor": INK}
+  """Above the frames: codecs by colour, what lines mean, what marks mean."""
+  hollow = {"linestyle": "none", "color": "none", "markeredgecolor": INK}
   colours = [
     Line2D([], [], color=colour(c, palette), marker=marker(c, palette), linewidth=1.9, label=names.codec_title(c))
     for c in codecs
@@ -185,12 +185,19 @@ def legend(
     for role in _LINE_TITLES
     if role in roles
   ]
-  first, second = 1 - 0.08 / height, 1 - 0.36 / height
-  for handles, side, x, y in (
-    (colours, "left", _LEFT, first),
-    (marks, "right", _RIGHT, first),
-    (lines, "left", _LEFT, second),
-  ):
-    if handles:
-      short = {"handlelength": 1.0} if handles is marks else {}
-      figure.legend(handles=handles, loc=f"upper {side}", bbox_to_anchor=(x, y), ncols=len(handles), **short)
+  beside = len(codecs) <= _BESIDE
+  rows = [[(colours, "left")] + [(marks, "right")] * beside, [(lines, "left")], [(marks, "left")] * (not beside)]
+  place_legend(figure, rows)
+
+
+def place_legend(figure: Figure, rows: Iterable[Sequence[tuple[Sequence[Line2D], str]]]) -> None:
+  """Writes rows of (handles, side) from the top down, skips empty ones, and lets the frames begin below."""
+  inch, below = 1 / figure.get_figheight(), 0.08
+  for row in rows:
+    for handles, side in row:
+      if handles:
+        short = {"handlelength": 1.0} if handles[0].get_linestyle() == "None" else {}
+        at = (_LEFT if side == "left" else _RIGHT, 1 - below * inch)
+        figure.legend(handles=handles, loc=f"upper {side}", bbox_to_anchor=at, ncols=len(handles), **short)
+    below += 0.28 * any(handles for handles, _ in row)
+  figure.subplots_adjust(top=1 - (below + 0.06) * inch)

@@ -39,7 +39,8 @@ class Metric(NamedTuple):
     if value is None or value != value:
       return "–"
     digits = 1 if self.is_fraction else 3
-    return f"{value * self.scale:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    value = round(value * self.scale, digits) + 0.0  # minus zero is zero
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
   def with_unit(self, value: float | None) -> str:
     return f"{self.text(value)}{self.unit and ' ' + self.unit}"
@@ -141,6 +142,11 @@ def setting_text(point: Point) -> str:
 def bpp_text(bpp: float | None) -> str:
   """Two decimals, three below 0.1 where two would be coarse; a dash when unknown."""
   return "–" if bpp is None else f"{bpp:.3f}" if bpp < 0.0995 else f"{bpp:.2f}"
+
+
+def placed_title(point: Point, bpp: float | None) -> str:
+  """Where on a curve: 'WebP, quality 1, 0.17 bpp'; a target rate is its own place: 'BPG at 0.1 bpp'."""
+  return point_title(point) if point.bpp is not None or bpp is None else f"{point_title(point)}, {bpp_text(bpp)} bpp"
 
 
 def percent_text(share: float | None, signed: bool = False) -> str:

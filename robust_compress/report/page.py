@@ -53,7 +53,7 @@ def table(one: Table) -> Safe:
 def _kind(title: str, is_number: bool) -> str | None:
   if title == "95 %":
     return "interval"
-  return "number" if is_number else "wide" if title in ("remark", "place") else None
+  return "number" if is_number else "wide" if title == "place" else None
 
 
 def _cell(cell: Any, kind: str | None) -> Safe:

@@ -31,7 +31,7 @@ def rate_figure(panel: Panel, roles: Sequence[str], published: Sequence[Publishe
   if not any(curves.values()):
     return None
   with mpl.rc_context(STYLE):
-    figure, [axis] = drawing.frames(1, rows_of_legend=_legend_rows(roles))
+    figure, [axis] = drawing.frames(1)
     for (role, codec), points in curves.items():
       drawing.curve(axis, points, role, metric, colour(codec, codecs), marker(codec, codecs))
     stars = [(p.bpp, p) for p in published if p.metric == metric.name and p.bpp is not None]
@@ -55,7 +55,7 @@ def level_figure(panel: Panel, roles: Sequence[str], published: Sequence[Publish
     return None
   states: set[str] = set()
   with mpl.rc_context(STYLE):
-    figure, axes = drawing.frames(len(codecs), rows_of_legend=_legend_rows(roles))
+    figure, axes = drawing.frames(len(codecs))
     for axis, codec in zip(axes, codecs):
       for role, points in curves[codec].items():
         drawing.curve(axis, points, role, metric, colour(codec, palette), marker(codec, palette))
@@ -80,7 +80,7 @@ def gain_figure(panel: Panel, gains: Sequence[Gain]) -> Figure | None:
   if not gains:
     return None
   with mpl.rc_context(STYLE):
-    figure, [axis] = drawing.frames(1, height=3.4, rows_of_legend=1)
+    figure, [axis] = drawing.frames(1, height=3.4)
     axis.axhline(0, color=MUTED, linewidth=1)
     for codec in codecs:
       mine = sorted((g for g in gains if _same_codec(g.test, codec)), key=lambda g: g.bpp)
@@ -106,8 +106,7 @@ def models_figure(panels: Sequence[Panel], role: str) -> Figure | None:
     return None
   inks = [model_colour(n, len(panels)) for n in range(len(panels))]
   with mpl.rc_context(STYLE):
-    rows = -(-len(panels) // 4)
-    figure, axes = drawing.frames(len(codecs), height=4.2 + 0.28 * rows, rows_of_legend=rows)
+    figure, axes = drawing.frames(len(codecs), height=4.2 + 0.28 * (len(panels) // 4))
     for n, (ink, line) in enumerate(zip(inks, lines)):
       for axis, points in zip(axes, line):
         drawing.curve(axis, points, "relative", metric, ink, nth_marker(n), bars=len(panels) < 4)
@@ -119,7 +118,7 @@ def models_figure(panels: Sequence[Panel], role: str) -> Figure | None:
         axis.set_title(names.codec_title(codec), fontsize=10, loc="left")
     axes[0].set_ylabel(_metric_label(metric, (role,)))
     keys = [Line2D([], [], color=c, marker=nth_marker(n), label=p.model) for n, (p, c) in enumerate(zip(panels, inks))]
-    figure.legend(handles=keys, loc="upper left", bbox_to_anchor=(0.075, 1 - 0.08 / figure.get_figheight()), ncols=4)
+    drawing.place_legend(figure, [[(keys[start : start + 4], "left")] for start in range(0, len(keys), 4)])
   return figure
 
 
@@ -139,10 +138,6 @@ def _over_level(panel: Panel, role: str, codec: Point) -> list[tuple[float, Samp
 
 def _same_codec(a: Point, b: Point) -> bool:
   return names.codec_key(a) == names.codec_key(b)
-
-
-def _legend_rows(roles: Sequence[str]) -> int:
-  return 1 if tuple(roles) == ("relative",) else 2
 
 
 def _metric_label(metric: names.Metric, roles: Sequence[str]) -> str:

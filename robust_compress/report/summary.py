@@ -50,7 +50,8 @@ def _how_far(panel: Panel, cheapest: Sequence[Cheapest]) -> str:
 
 
 def _setting(one: Cheapest) -> str:
-  return f"{names.bpp_text(one.sample.bpp)} bpp ({names.setting_text(one.sample.test)})"
+  rate, point = f"{names.bpp_text(one.sample.bpp)} bpp", one.sample.test
+  return rate if point.bpp is not None else f"{rate} ({names.setting_text(point)})"
 
 
 def _what_comes_back(panel: Panel, gains: Sequence[Gain]) -> str:
@@ -59,7 +60,7 @@ def _what_comes_back(panel: Panel, gains: Sequence[Gain]) -> str:
   if not base:
     return ""
   lowest, metric = min(base, key=lambda gain: gain.bpp), panel.metric
-  place = f"At the lowest rate finetuned for ({names.point_title(lowest.test)}, {names.bpp_text(lowest.bpp)} bpp)"
+  place = f"At the lowest rate finetuned for ({names.placed_title(lowest.test, lowest.bpp)})"
   b, c = (metric.text(sample.value(metric.name)) for sample in (lowest.b, lowest.c))
   unit = f" {metric.unit}" if metric.unit else ""
   text = f"{place} finetuning brings {metric.title} from {b} to {c}{unit}"

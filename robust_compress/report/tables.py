@@ -164,19 +164,13 @@ def _cell(sample: Sample, panel: Panel, seeds: bool, skipped: bool) -> tuple[Any
 
 
 def published_table(points: Sequence[PublishedPoint], panel: Panel) -> Table:
-  columns = (
-    ("study", False),
-    ("place", False),
-    ("scenario", False),
-    ("setting", False),
-    ("bpp", True),
-    ("metric", False),
-  )
-  columns += (("printed", True), ("measured here", True), ("remark", False))
+  columns = (("study", False), ("place", False), ("scenario", False), ("setting", False), ("bpp", True))
+  columns += (("metric", False), ("printed", True), ("measured here", True))
   body = []
   for p in points:
     metric, sample = names.known_metric(p.metric), panel.find(p.role, p.test)
     ours = metric.text(sample.value(p.metric)) if sample else "–"
     setting = (names.ROLE_TITLES[p.role], names.point_title(p.test), names.bpp_text(p.bpp), metric.title)
-    body.append((p.paper, p.place, *setting, metric.text(p.value), ours, p.note))
-  return Table("Published points", columns, tuple(body))
+    body.append((p.paper, p.place, *setting, metric.text(p.value), ours))
+  notes = dict.fromkeys(f"{p.paper}: {p.note}." for p in points if p.note)
+  return Table("Published points", columns, tuple(body), tuple(notes))

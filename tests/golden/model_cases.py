@@ -64,9 +64,32 @@ CASES = {
     {**_SWIN, "img_size": 32},
     (32, 32),
   ),
+  "mobilenet_v2": Case(
+    "mobilenet_v2:mobilenet_v2",
+    {"multiplier": 0.25, "dropout": 0.0},
+    "torchvision:mobilenet_v2",
+    {"width_mult": 0.25},
+    (72, 90),
+    "TORCHVISION_RULES",
+  ),
+  "mobilenet_v3_large": Case(
+    "mobilenet_v3:mobilenet_v3_large_tv",
+    {"multiplier": 0.25, "dropout": 0.0},
+    "torchvision:mobilenet_v3_large",
+    {"width_mult": 0.25},
+    (72, 90),
+    "TORCHVISION_RULES",
+  ),
+  "squeezenet": Case(  # sides 33×42, 16×21, 8×10 meet the poolings: the even ones hang over
+    "squeezenet:squeezenet1_0",
+    {"dropout": 0.0},
+    "torchvision:squeezenet1_0",
+    {},
+    (72, 90),
+  ),
 }
 
-WITHOUT_REFERENCE: tuple[str, ...] = ()  # rows of the table whose weights have no PyTorch layout
+WITHOUT_REFERENCE = ("mobilenet_v2_tf.in1k",)  # rows of the table whose weights have no PyTorch layout
 
 
 def reference_of(name: str) -> str:

@@ -67,7 +67,8 @@ class View:
 
   def unproject_column(self, x, inverse_depth):
     """The x that a resting camera would see, of points in columns `x` at a known depth."""
-    return (x - self.x) * (1 / self.zoom) + self.dolly * inverse_depth
+    x = (x - self.x) * (1 / self.zoom)
+    return x + self.dolly * inverse_depth if self.dolly else x  # one row serves all where depth does not matter
 
 
 def pixel_centres(start: int, stop: int, size: int) -> np.ndarray:

@@ -56,7 +56,7 @@ def paint_backdrop(scene: Scene, fields: list[np.ndarray], view: View, size: int
 
 
 def backdrop_coordinates(scene: Scene, view: View, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """x[h w] and y[h 1], where a resting camera sees what the backdrop shows in each pixel, and its 1/m [h 1]."""
+  """x[h w] (or [w]) and y[h 1], where a resting camera sees what each pixel of backdrop shows; its 1/m, [h 1]."""
   backdrop, centres = scene.backdrop, pixel_centres(0, size, size)
   y = view.unproject_row(centres)[:, None]
   inverse_depth = np.maximum(np.float32(backdrop.far), (y - np.float32(backdrop.horizon)) * np.float32(backdrop.slope))

@@ -1,0 +1,188 @@
+"""The whole way from a config to a report, at a size that takes seconds; and what happens when it is cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from robust_compress import protocols, settings, specs, store, study
+from robust_compress.types import NONE, DataError, SpecError, StoreError, WeightsError
+
+TESTS = pathlib.Path(__file__).parent
+
+
+def tiny_config(**changes):
+  """Every protocol over two codecs on 24 rendered pictures, with a model of a few hundred parameters."""
+  config = settings.default_config()
+  config.models = ("own_models:tiny",)
+  config.test_data = "scenes(size=32,n=20,input=asis):test"
+  config.train_data = "scenes(size=32,n=24,input=asis):train"
+  config.points = ("jpeg@5", "jpeg@50", "webp@20")
+  config.finetune_points = ("jpeg@5", "webp@20")
+  config.protocols = tuple(protocols.PROTOCOLS)
+  config.base_recipe = settings.recipe_config(steps=2, batch_size=8, learning_rate=0.1)
+  config.recipe = settings.recipe_config(steps=3, batch_size=8, learning_rate=0.1, batch_norm="sync")
+  config.batch_size, config.n_examples, config.checkpoint_every = 8, 2, 2
+  for key, value in changes.items():
+    config[key] = value
+  return config
+
+
+def numbers(workdir):
+  """What must not depend on when and how often a study was run."""
+  rows = store.Store(workdir).rows()
+  return {specs.cell_key(row.cell): (row.n, row.metrics, row.intervals, row.n_bytes, row.fingerprint) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("study")
+  opened = study.Study(tiny_config(), workdir)
+  return opened, opened.run()
+
+
+def test_every_cell_of_every_protocol_gets_a_row(finished):
+  opened, page = finished
+  assert opened.missing() == []
+  assert page.name == "report.html"
+  assert page.stat().st_size > 10_000
+  roles = {protocols.role(row.cell) for row in opened.store.rows()}
+  assert roles == {"A", "B", "C", "control", "relative", "matrix", "mixed"}
+
+
+def test_rates_are_the_bytes_of_the_blobs(finished):
+  opened, _ = finished
+  for row in opened.store.rows():
+    if row.cell.test == NONE:
+      assert row.bpp is None  # a rendered picture has no file
+    else:
+      source = opened.bench.source(row.cell.data, row.cell.test)
+      assert row.n_bytes == sum(len(source.blob(index)) for index in range(len(source)))
+      assert row.bpp == pytest.approx(8 * row.n_bytes / (20 * 32 * 32))
+
+
+def test_a_second_run_does_nothing(finished):
+  opened, _ = finished
+  before = {path: path.stat().st_mtime_ns for path in opened.workdir.rglob("*.json") if "report" not in path.parts}
+  study.Study(tiny_config(), opened.workdir).run()
+  assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_plan_counts_what_is_missing(tmp_path):
+  opened = study.Study(tiny_config(), tmp_path)
+  text = opened.plan()
+  n_cells = len(opened.cells)
+  assert f"{n_cells} cells, 0 done" in text
+  assert "to code      108 pictures at 5 points" in text  # 3 points of 20 pictures, 2 of 24
+  assert "to train     14 steps for 5 weights" in text  # 2 for the base, 3 for each other
+  assert not (tmp_path / "rows").exists()
+
+
+def test_relative_on_lossless_pixels_is_one(finished):
+  opened, _ = finished
+  row = next(row for row in opened.store.rows() if row.cell.target == "self" and str(row.cell.test) == "jpeg@50")
+  labels = next(r for r in opened.store.rows() if protocols.role(r.cell) == "B" and r.cell.test == row.cell.test)
+  assert row.n_bytes == labels.n_bytes
+  ids, records = opened.store.records(row.cell)
+  assert len(ids) == 20
+  assert records["correct1"].mean() == pytest.approx(row.metrics["top1"])
+
+
+def test_other_conditions_are_shown_not_mixed(finished, tmp_path):
+  opened, _ = finished
+  other = study.Study(tiny_config(precision="default"), opened.workdir)
+  with pytest.raises(StoreError, match=r"precision.*highest.*default"):
+    other.missing()
+  assert len(study.Study(tiny_config(precision="default"), opened.workdir, replace=True).missing()) == len(opened.cells)
+  study.Study(tiny_config(), tmp_path)  # puts the process's precision back
+
+
+@pytest.mark.parametrize(
+  ("changes", "error", "text"),
+  [
+    ({"models": ("resnet5.a1_in1k",)}, SpecError, "no model 'resnet5.a1_in1k'; did you mean 'resnet50.a1_in1k'"),
+    ({"points": ("jpg@5",)}, SpecError, "no codec 'jpg'; did you mean 'jpeg'"),
+    ({"points": ("jpeg@101",)}, SpecError, "quality runs from 1 to 100"),
+    ({"protocols": ("shfted",)}, SpecError, "no protocol 'shfted'; did you mean 'shifted'"),
+    ({"task": "clasification"}, SpecError, "did you mean 'classification'"),
+    ({"test_data": "folders(path=nowhere):val"}, DataError, "nowhere"),
+    ({"models": ("resnet18.a1_in1k(weights=nowhere.safetensors)",)}, WeightsError, "nowhere.safetensors"),
+    ({"train_data": ""}, SpecError, "train_data"),
+  ],
+)
+def test_a_wrong_config_names_the_thing_and_the_remedy(tmp_path, changes, error, text):
+  with pytest.raises(error, match=text):
+    study.Study(tiny_config(**changes), tmp_path).run()
+
+
+def test_a_target_rate_is_resolved_once_and_shared_with_training(tmp_path):
+  config = tiny_config(points=("webp@1.2bpp",), finetune_points=(), protocols=("shifted", "finetuned"))
+  opened = study.Study(config, tmp_path)
+  opened.run()
+  level = opened.bench.level(opened.grids[0].points[0])
+  coded = {opened.bench.source(cell.data, cell.test).manifest.plan.level for cell in opened.cells}
+  assert coded == {level}
+  [row] = [row for row in opened.store.rows() if protocols.role(row.cell) == "B"]
+  assert str(row.cell.test) == "webp@1.2bpp"
+  assert row.bpp == pytest.approx(1.2, rel=0.05)
+
+
+def test_a_rate_out_of_reach_is_no_error_and_no_row(tmp_path):
+  config = tiny_config(points=("jpeg@0.1bpp", "jpeg@5"), finetune_points=(), protocols=("baseline", "shifted"))
+  opened = study.Study(config, tmp_path)
+  assert opened.run().exists()
+  assert {str(cell.test) for cell in opened.unreachable()} == {"jpeg@0.1bpp"}
+  assert {str(row.cell.test) for row in opened.store.rows()} == {"none", "jpeg@5"}
+
+
+def run_in_process(workdir, kill_after=None):
+  """The command line on the tiny config, killed (-9) after some seconds if asked; its exit status."""
+  arguments = ["run", f"--config={TESTS / 'tiny_study.py'}", f"--workdir={workdir}"]
+  command = [sys.executable, "-m", "robust_compress", *arguments]
+  environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+  process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  if kill_after is None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+  else:
+    kill_after(process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  return process.returncode
+
+
+@pytest.mark.parametrize("milestone", ["coded/*/shard-*", "weights/*/checkpoints/*", "records/*.npz"])
+def test_killed_at_any_moment_the_rerun_gives_identical_rows(finished, tmp_path, milestone):
+  opened, _ = finished
+
+  def wait(process):
+    while process.poll() is None and not list(tmp_path.glob(milestone)):
+      time.sleep(0.01)
+
+  run_in_process(tmp_path, wait)
+  assert list(tmp_path.glob(milestone))
+  run_in_process(tmp_path)
+  assert numbers(tmp_path) == numbers(opened.workdir)
+
+
+def test_two_runs_on_one_workdir(tmp_path):
+  with store.lock(tmp_path):
+    command = [sys.executable, "-c", f"from robust_compress import store\nwith store.lock({str(tmp_path)!r}): pass"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent)
+  assert "StoreError" in done.stderr
+  assert str(os.getpid()) in done.stderr
+
+
+def test_rows_are_readable_json(finished):
+  opened, _ = finished
+  for path in (opened.workdir / "rows").glob("*.json"):
+    fields = json.loads(path.read_text())
+    assert np.isfinite(list(fields["metrics"].values())).all()
