@@ -291,6 +291,15 @@ def test_cheapest_ignores_a_lucky_outlier_and_says_what_is_certain():
   assert found.certain is None
 
 
+def test_errors_are_turned_so_that_less_is_a_gain(tmp_path):
+  rows = [measure(None, cell) for cell in plan(("baseline", "shifted", "finetuned"))]
+  rows = [dataclasses.replace(row, metrics={"EPE": 9 * (1.1 - row.metrics["top1"])}, intervals={}) for row in rows]
+  panel = one_panel(rows)
+  assert all(g.difference.value > 0 and 0 < g.recovered.value < 1 for g in compare.gains(panel, Paired()))
+  assert all(r.rate.value < 0 for r in compare.bjontegaard(panel, Paired()) if (r.role, r.against_role) == ("C", "B"))
+  assert "1 % of the error" in text_of(report(rows, tmp_path))
+
+
 def test_bd_against_jpeg_and_against_b(store):
   results = compare.bjontegaard(one_panel(store.rows()), Paired(store))
   pairs = {(r.role, r.codec.codec, r.against_role, r.against_codec.codec): r for r in results}

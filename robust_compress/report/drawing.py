@@ -80,9 +80,9 @@ def mark(axis: Axes, x: float, y: float, tip: str, **style) -> None:
 
 
 def tooltip(sample: Sample, metric: names.Metric) -> str:
+  where, role = names.placed_title(sample.test, sample.bpp), names.ROLE_TITLES[sample.role]
   bounds = metric.interval_text(sample.interval(metric.name))
-  role = names.ROLE_TITLES[sample.role]
-  return f"{names.placed_title(sample.test, sample.bpp)}, {role}: {metric.with_unit(sample.value(metric.name))} {bounds}".strip()
+  return f"{where}, {role}: {metric.with_unit(sample.value(metric.name))} {bounds}".strip()
 
 
 def stars(axis: Axes, points: Iterable[tuple[float, PublishedPoint]], codecs: Sequence[Point], metric: names.Metric):

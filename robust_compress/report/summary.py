@@ -60,7 +60,7 @@ def _what_comes_back(panel: Panel, gains: Sequence[Gain]) -> str:
   if not base:
     return ""
   lowest, metric = min(base, key=lambda gain: gain.bpp), panel.metric
-  place = f"At the lowest rate finetuned for ({names.placed_title(lowest.test, lowest.bpp)})"
+  place = f"At the lowest rate finetuned for, {names.placed_title(lowest.test, lowest.bpp)},"
   b, c = (metric.text(sample.value(metric.name)) for sample in (lowest.b, lowest.c))
   unit = f" {metric.unit}" if metric.unit else ""
   text = f"{place} finetuning brings {metric.title} from {b} to {c}{unit}"
