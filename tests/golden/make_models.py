@@ -31,15 +31,15 @@ def outputs(case: model_cases.Case) -> dict[str, np.ndarray]:
     found = {"logits": reference.logits(model, picture).numpy()}
   for module in model.modules():  # dropout and stochastic depth stay off; batch norm takes the batch's moments
     module.train(isinstance(module, torch.nn.BatchNorm2d))
-  logits = reference.logits(model, picture)
+  logits = reference.logits(model.double(), picture.astype(np.float64))  # float32 can fall off the edge of a ReLU6
   labels = torch.from_numpy(seeded.labels(4, model_cases.N_CLASSES))
   torch.nn.functional.cross_entropy(logits, labels).backward()
-  found["train/logits"] = logits.detach().numpy()
+  found["train/logits"] = logits.detach().float().numpy()
   for key, value in model.state_dict().items():
     if "running_" in key:
-      found[f"train/{key}"] = value.numpy()
+      found[f"train/{key}"] = value.float().numpy()
   for key, value in model.named_parameters():
-    gradient = value.grad.double().numpy()
+    gradient = value.grad.numpy()
     direction = seeded.normal(f"direction {key}", gradient.shape)
     found[f"gradient/{key}"] = np.array([np.linalg.norm(gradient), np.vdot(gradient, direction)])
   return found

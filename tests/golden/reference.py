@@ -36,5 +36,5 @@ def load(model: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
 
 
 def logits(model: torch.nn.Module, picture: np.ndarray) -> torch.Tensor:
-  """float32[n h w 3] to [n k]."""
+  """float[n h w 3] to [n k], in the type of the model."""
   return model(torch.from_numpy(picture).permute(0, 3, 1, 2))
