@@ -68,10 +68,6 @@ class Predictor:
     return {name: np.asarray(value)[:n] for name, value in self.bind(variables)(batch).items()}
 
 
-def predictor(model: ModelSpec, task: Task, mesh: Mesh | None = None) -> Predictor:
-  return Predictor(model, task, mesh)
-
-
 def foreign(call: Callable[[np.ndarray], Any], task: Task) -> Predict:
   """A function uint8[b h w 3] -> outputs (for classification logits[b k]) of any framework, as a `predict`."""
   predict = jax.jit(task.predict)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from etils import epath
 
 from robust_compress.files import write_atomic
+from robust_compress.types import StoreError
 
 
 class Writer(Protocol):
@@ -32,8 +33,11 @@ class JsonlWriter:
     self._lines.append(json.dumps({"step": int(step), **{name: float(value) for name, value in scalars.items()}}))
 
   def flush(self) -> None:
-    with self.path.open("a") as file:
-      file.write("".join(line + "\n" for line in self._lines))
+    try:
+      with self.path.open("a") as file:
+        file.write("".join(line + "\n" for line in self._lines))
+    except OSError as error:
+      raise StoreError(f"{self.path} cannot be written ({error}); free some space and run the command again") from error
     self._lines.clear()
 
   def rewind(self, step: int) -> None:

@@ -30,12 +30,14 @@ HOST_ONLY = ("id", "n_bytes", "n_pixels", "skipped")  # entries of a batch that 
 
 
 def initialize() -> None:
-  """Joins the other processes of this run, where the environment speaks of any. Call it before anything else of jax.
+  """Joins the other processes of this run, once, where the environment speaks of any. Comes before any use of jax.
 
   Either JAX_COORDINATOR_ADDRESS=host:port with JAX_NUM_PROCESSES and JAX_PROCESS_ID, or JAX_COORDINATOR_ADDRESS=auto
   for what jax finds out by itself (TPU pods, Open MPI, Kubernetes); Slurm steps of several tasks need nothing.
   CPU processes talk by gloo.
   """
+  if jax.distributed.is_initialized():
+    return
   address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
   if address == "auto":
     del os.environ["JAX_COORDINATOR_ADDRESS"]  # jax would take it for a host

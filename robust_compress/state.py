@@ -9,8 +9,10 @@ the process, there is a whole one to go on from.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,7 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import struct
 
-from robust_compress.types import TrainError
+from robust_compress.types import StoreError, TrainError
 
 
 @struct.dataclass
@@ -46,7 +48,8 @@ class Checkpoints:
     """Writes a state of numpy arrays, in the background; raises what the save before it raised."""
     arrays = _flatten(state)
     items = {"state": ocp.args.PyTreeSave(arrays), "meta": ocp.args.JsonSave({"crc": _crc(arrays)})}
-    self._manager.save(int(arrays["step"]), args=ocp.args.Composite(**items), force=True)
+    with self._telling():
+      self._manager.save(int(arrays["step"]), args=ocp.args.Composite(**items), force=True)
 
   def restore(self, template: TrainState) -> TrainState | None:
     """The newest whole checkpoint as numpy arrays, or None where there is none yet.
@@ -88,11 +91,24 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Blocks until what was saved is on disk."""
-    self._manager.wait_until_finished()
+    with self._telling():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
-    self.wait()
-    self._manager.close()
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _telling(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # a full disk comes as tensorstore's, Orbax's or the system's own error
+      raise StoreError(
+        f"{self.directory}: a checkpoint could not be written ({error}); those before it are kept: free some space and "
+        "run the same command again"
+      ) from error
 
 
 def _flatten(state: TrainState) -> dict[str, np.ndarray]:

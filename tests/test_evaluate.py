@@ -18,7 +18,7 @@ DATA = {**tiny_model.pictures(N), "n_bytes": np.arange(100, 100 + N)}
 
 @pytest.fixture(scope="module")
 def predictor():
-  return evaluation.predictor(MODEL, TASK)
+  return evaluation.Predictor(MODEL, TASK)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_predictions_are_those_of_the_bare_model(predictor):
 def test_result_does_not_depend_on_batches_order_or_devices(predict):
   whole = evaluate(predict, TASK, batches(N), keep_predictions=True)
   assert whole.ids == tuple(sorted(DATA["id"]))
-  one_device = evaluation.predictor(MODEL, TASK, parallel.mesh(jax.devices()[:1])).bind(tiny_model.variables())
+  one_device = evaluation.Predictor(MODEL, TASK, parallel.mesh(jax.devices()[:1])).bind(tiny_model.variables())
   shuffled = np.random.default_rng(0).permutation(N)
   assert_same(whole, evaluate(predict, TASK, batches(4), keep_predictions=True))
   assert_same(whole, evaluate(one_device, TASK, batches(5, rows=shuffled), keep_predictions=True))
@@ -80,7 +80,7 @@ def test_one_compilation_serves_all_weights():
       traced.append(outputs.shape)
       return super().predict(outputs, batch)
 
-  predictor = evaluation.predictor(MODEL, Counting())
+  predictor = evaluation.Predictor(MODEL, Counting())
   found = [evaluate(predictor.bind(tiny_model.variables(seed)), TASK, batches(8)) for seed in (0, 1)]
   assert len(traced) == 1
   assert (found[0].records["labels"]["correct1"] != found[1].records["labels"]["correct1"]).any()

@@ -32,7 +32,7 @@ def work(workdir):
   variables = train(MODEL, TASK, batches, RECIPE, workdir, **options)
   rows = np.arange(42)[host::n_hosts]
   parts = ({name: value[some] for name, value in DATA.items()} for some in np.array_split(rows, 3))
-  predict = evaluation.predictor(MODEL, TASK).bind(variables)
+  predict = evaluation.Predictor(MODEL, TASK).bind(variables)
   found = evaluation.evaluate(predict, TASK, parts, keep_predictions=True)
   found = evaluation.across_hosts(found, workdir, "cell")
   row, _ = evaluation.row(CELL, found, TASK, fingerprint={}, n_replicates=20)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ from robust_compress import train as training
 from robust_compress.metric_writers import JsonlWriter, read_jsonl, tensorboard
 from robust_compress.state import Checkpoints
 from robust_compress.tasks.classification import Classification
-from robust_compress.types import Recipe, SpecError, TrainError
+from robust_compress.types import Recipe, SpecError, StoreError, TrainError
 
 TASK = Classification()
 DATA = tiny_model.pictures(64)
@@ -220,6 +221,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
   checkpoints = Checkpoints(tmp_path / "checkpoints")
   assert checkpoints.last == 16
   checkpoints.close()
+
+
+def test_a_full_disk_is_told_with_its_remedy(tmp_path, monkeypatch):
+  def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+  with pytest.raises(StoreError, match=r"checkpoints: .* No space left on device\); .* free some space"):
+    train(tmp_path, changed(steps=2))
 
 
 def test_diverging_training_says_so(tmp_path):
