@@ -85,11 +85,12 @@ class Bench:
     return self._sources[key]
 
   def labelled(self, model: ModelSpec, data: str, point: Point = NONE) -> Source:
-    """`source` with labels in the order of the model's outputs."""
+    """`source` with labels in the order of the model's outputs: a named class list, or that of the training data."""
     source = self.source(data, point)
-    return (
-      source if model.classes in ("", "source") else labels.RelabelledSource(source, labels.class_list(model.classes))
-    )
+    if model.classes in ("", "source"):
+      classes = self.source(self.config.train_data or data).classes
+      return source if source.classes == classes else labels.RelabelledSource(source, classes)
+    return labels.RelabelledSource(source, labels.class_list(model.classes))
 
   def n_examples(self, data: str) -> int | None:
     """Without its publisher's count a data set is opened; None where it is not on this machine."""
@@ -167,6 +168,9 @@ class Bench:
     return self.workdir / "weights" / f"{model.replace(':', '.')}-{specs.weights_key(weights)}"
 
   def is_ready(self, model: str, weights: Weights) -> bool:
+    """Raises TrainError for a user's function, before anything is coded for training it."""
+    if not weights.source and self.models[model].call is not None:
+      raise models.callable.not_trainable(model)
     return bool(weights.source) or (self.weights_dir(model, weights) / "variables.safetensors").exists()
 
   def variables(self, model: str, weights: Weights) -> dict[str, Any]:
@@ -181,7 +185,11 @@ class Bench:
 
   def predictor(self, model: str) -> Callable[[Any], evaluate.Predict]:
     """variables -> predict; compiled once, whatever the number of weights."""
-    return evaluate.Predictor(self.models[model], self.task).bind
+    spec = self.models[model]
+    if spec.call is None:
+      return evaluate.Predictor(spec, self.task).bind
+    predict = evaluate.foreign(spec.call, self.task)
+    return lambda variables: predict
 
   def keep_variables(self, model: str, weights: Weights, variables: Mapping[str, Any]) -> None:
     """Writes what was trained, with its description beside it. The safetensors file comes last: it marks the end."""
