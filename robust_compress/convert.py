@@ -257,7 +257,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
   try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]: an extra
   except ImportError as error:
     remedy = "pip install 'robust-compress[torch]', or save the tensors as .safetensors where PyTorch is"
     raise WeightsError(f"{path}: a PyTorch file needs the extra 'torch'; {remedy}") from error
