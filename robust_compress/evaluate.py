@@ -69,9 +69,19 @@ class Predictor:
 
 
 def foreign(call: Callable[[np.ndarray], Any], task: Task) -> Predict:
-  """A function uint8[b h w 3] -> outputs (for classification logits[b k]) of any framework, as a `predict`."""
-  predict = jax.jit(task.predict)
-  return lambda batch: predict(jax.tree.map(np.asarray, call(batch["image"])), parallel.device_part(batch))
+  """A function uint8[b h w 3] -> outputs of any framework (for classification logits[b k]), as a `predict`.
+
+  Where it answers with a mapping, that is predictions already: {'top1': int[b], 'top5': int[b 5]}.
+  """
+  from_outputs = jax.jit(task.predict)
+
+  def predict(batch: Batch) -> Arrays:
+    answer = call(batch["image"])
+    if isinstance(answer, Mapping):
+      return answer
+    return from_outputs(np.asarray(answer), parallel.device_part(batch))
+
+  return predict
 
 
 def _padded(batch: Batch, multiple: int) -> Batch:

@@ -304,6 +304,7 @@ class ModelSpec:
   published: Published | None = None
   options: Options = ()  # given to `build`
   own_loss: Callable[[Any, Arrays], dict[str, tuple[Any, Any]]] | None = None  # default: the task's
+  call: Callable[[np.ndarray], Any] | None = None  # in place of a network: uint8[b h w 3] -> outputs or predictions
 
   def bound(self, **options: Any) -> ModelSpec:
     """The same model with build options set: bound(dtype='bfloat16', batch_norm='frozen')."""

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robust_compress import specs
+from robust_compress.models.callable import as_model, from_callable
+from robust_compress.models.export import export
 from robust_compress.models.weights import load_weights, template
 from robust_compress.types import InputSpec, ModelSpec, Published, SpecError, Weights
 
-__all__ = ["MODELS", "Classifier", "load_model", "load_weights", "template"]
+__all__ = ["MODELS", "Classifier", "export", "from_callable", "load_model", "load_weights", "template"]
 
 _TIMM = "results/results-imagenet.csv of huggingface/pytorch-image-models, commit 4e5207c7"
 _TORCHVISION = "torchvision 0.28, weights.meta['_metrics']"
@@ -124,10 +126,10 @@ MODELS: dict[str, Callable[[], ModelSpec]] = {row.name: row for row in _ROWS}
 
 
 def load_model(name: str) -> ModelSpec:
-  """A model of the table, or the user's own as 'package.module:attribute' (a ModelSpec, or what returns one).
+  """A model of the table, or the user's own as 'package.module:attribute' (see `models/callable.py`).
 
   Raises:
-    SpecError: an unknown name, with the nearest; an attribute that is not a ModelSpec.
+    SpecError: an unknown name, with the nearest; an attribute that is no model.
   """
   if name in MODELS:
     return MODELS[name]()
@@ -135,10 +137,7 @@ def load_model(name: str) -> ModelSpec:
     raise specs.nearest("model", name, MODELS, "robust-compress list models")
   module, _, attribute = name.partition(":")
   try:
-    model = getattr(importlib.import_module(module), attribute)
+    own = getattr(importlib.import_module(module), attribute)
   except (ImportError, AttributeError) as error:
     raise SpecError(f"model {name!r} cannot be imported ({error}); expected package.module:attribute") from error
-  model = model if isinstance(model, ModelSpec) else model()
-  if not isinstance(model, ModelSpec):
-    raise SpecError(f"model {name!r} is a {type(model).__name__}; expected a ModelSpec or a function that returns one")
-  return model
+  return as_model(own, name)

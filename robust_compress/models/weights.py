@@ -4,6 +4,7 @@ Weights.source   'random'               initialised from the seed
                  'file:<sha256>'        the caller's file with that content
                  'timm:<tag>'           timm's safetensors, by huggingface_hub or from the caller's file
                  'torchvision:<file>'   torchvision's file, which the caller has downloaded
+                 'callable:<version>'   inside the user's function: there is nothing to load
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
   Raises:
     WeightsError: not found, not the file that the source names, or not fitting the model.
   """
+  if model.base.source.startswith("callable:"):
+    return {}
   if model.base.source == "random":
     return _initialiser(model)(model.base.seed)
   path = locate(model, files)
