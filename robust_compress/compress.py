@@ -240,7 +240,7 @@ def _code(job: Job, positions: Sequence[int]) -> list[_Item]:
 def _encode(job: Job, batch: list[tuple[int, Clip]]) -> list[_Item]:
   positions, clips = zip(*batch)
   try:
-    coded = job.codec.encode(clips, job.levels[list(positions)].tolist())
+    coded = job.codec.encode(clips, [float(job.levels[position]) for position in positions])
   except CodecError as error:
     if len(batch) == 1:
       return [_bad(job, positions[0], error)]
