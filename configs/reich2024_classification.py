@@ -1,16 +1,16 @@
 """Reich 2024, classification: its nine classifiers on ImageNet under JPEG 1 to 99, by labels and against themselves.
 
     robust-compress plan --config=configs/reich2024_classification.py --config.data_dir=TFDS --workdir=DIR
-    robust-compress run  --config=configs/reich2024_classification.py:resnet50.a1_in1k --config.data_dir=TFDS --workdir=DIR
+    robust-compress run  --config=configs/reich2024_classification.py:resnet50.a1_in1k --config.data_dir=TFDS …
 
-Needs imagenet2012 prepared by TFDS and the hub's weights. 99 qualities × 50,000 pictures are coded once for all models;
-each model then makes 100 passes. An accelerator at 5,000 pictures a second needs about 17 minutes a model. Not run by us
-yet: there is no ImageNet where we build.
+Needs imagenet2012 prepared by TFDS and the hub's weights. 99 qualities × 50,000 pictures are coded once for all
+models; each model then makes 100 passes. An accelerator at 5,000 pictures a second needs about 17 minutes a model.
+Not run by us yet: there is no ImageNet where we build.
 
-The codec sees pictures of 224×224 (shorter side to 256, bicubic as timm, centre crop), and the models are fed those as
-they are. Identifiers are what the paper ran, not how its table names them ("ResNet-18" there is resnet50, and so on), with
-the tags that timm's `pretrained=True` stands for. The text gives 79.0 top-1 for resnet50 uncoded, 3.1 less at quality 80
-and 1.9 less at 90, and swin_base falling from about 83 to below 20 under strong compression.
+The codec sees pictures of 224×224 (shorter side to 256, bicubic as timm, centre crop), and the models are fed those
+as they are. Identifiers are what the paper ran, not how its table names them ("ResNet-18" there is resnet50, and so
+on), with the tags that timm's `pretrained=True` stands for. The text gives 79.0 top-1 for resnet50 uncoded, 3.1 less
+at quality 80 and 1.9 less at 90, and swin_base falling from about 83 to below 20 under strong compression.
 """
 
 from robust_compress import settings

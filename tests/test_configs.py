@@ -1,0 +1,240 @@
+"""Every config file: it loads, is locked, plans without its data, and its docstring tells the truth."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import pathlib
+import re
+import runpy
+
+import pytest
+
+from robust_compress import optim, protocols, settings, specs, study
+from robust_compress.data import catalogue
+from robust_compress.types import Cell, SpecError, WeightsError
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def docstring(path):
+  return runpy.run_path(str(path))["__doc__"]
+
+
+def planned(path, tmp_path, *overrides):
+  """The study of a config on a machine without its data: files of weights are there, but of any content."""
+  config = settings.load_config(str(path), [*overrides, f"--config.data_dir={tmp_path / 'data'}"])
+  for model in config.models:
+    if file := dict(specs.parse_call(model)[1]).get("weights"):
+      weights = tmp_path / "data" / file
+      weights.parent.mkdir(parents=True, exist_ok=True)
+      weights.write_bytes(b"any")
+  return study.Study(config, tmp_path / "workdir")
+
+
+def roles(opened):
+  return collections.Counter(protocols.role(cell) for cell in opened.cells)
+
+
+def named(number, text):
+  return re.search(rf"\b{number}\b", text.replace(",", ""))
+
+
+# -------------------------------------------------------------------------------------------- all of them
+
+
+@each_config
+def test_loads_locked(path):
+  config = settings.load_config(str(path))
+  assert config.is_locked
+  assert config.recipe.is_locked
+  assert config.title
+
+
+@each_config
+@pytest.mark.parametrize(("typo", "meant"), [("modles=x", "models"), ("recipe.learning_rat=1", "learning_rate")])
+def test_a_typo_is_told_with_the_nearest_key(path, typo, meant):
+  with pytest.raises(SpecError, match=meant):
+    settings.load_config(str(path), [f"--config.{typo}"])
+
+
+@each_config
+def test_plans_without_data_and_leaves_nothing_behind(path, tmp_path):
+  text = planned(path, tmp_path).plan()
+  for line in ("cells, 0 done", "to code", "to train", "to evaluate", "disk"):
+    assert line in text
+  assert not (tmp_path / "workdir" / "rows").exists()
+
+
+@each_config
+def test_length_of_training_is_one_override(path, tmp_path):
+  opened = planned(path, tmp_path, "--config.recipe.steps=7")
+  trained = {cell.weights for cell in opened.cells if not protocols.is_base(cell.weights)}
+  assert {specs.parse_recipe(weights.recipe).steps for weights in trained} <= {7}
+
+
+@each_config
+def test_docstring_has_the_command(path):
+  assert f"robust-compress run --config=configs/{path.name}" in re.sub(" +", " ", docstring(path))
+
+
+@each_config
+def test_what_the_docstring_writes_can_be_typed(path):
+  """Every FILE[:arg] loads, and every key it overrides is there."""
+  text = docstring(path)
+  for file, arg in re.findall(r"--config=(configs/\w+\.py)(:[^\s…]+)?", text):
+    config = settings.load_config(f"{ROOT / file}{arg}")
+    for key in re.findall(r"--config\.([\w.]+)=", text):
+      *outer, last = key.split(".")
+      for name in outer:
+        config = config[name]
+      assert last in config, f"{path.name} speaks of --config.{key}"
+      config = settings.load_config(f"{ROOT / file}{arg}")
+
+
+def sweeps():
+  return [path for path in CONFIGS if "sweep" in runpy.run_path(str(path))]
+
+
+@pytest.mark.parametrize("path", sweeps(), ids=lambda path: path.stem)
+def test_sweeps_are_of_keys_that_exist(path, tmp_path):
+  spec = importlib.util.spec_from_file_location("sweep", ROOT / "launch" / "sweep.py")
+  sweep = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(sweep)
+  assert len(sweep.plan(str(path), tmp_path, [])) > 1
+  assert "launch/sweep.py" in docstring(path)
+
+
+# ------------------------------------------------------------------------------------------------ Janeiro
+
+
+JANEIRO = ROOT / "configs" / "janeiro2023_classification.py"
+
+
+def test_janeiro_plans_its_scenarios(tmp_path):
+  opened = planned(JANEIRO, tmp_path)
+  assert roles(opened) == {"A": 1, "B": 11, "C": 11, "control": 12}
+  assert sorted({cell.test.bpp for cell in opened.cells} - {None}) == [
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.8,
+    1,
+    1.25,
+    1.5,
+    2,
+  ]
+  text = opened.plan()
+  assert "to train     450,408 steps for 12 weights" in text
+  assert "to evaluate  1,750,000 pictures in 35 passes" in text
+
+
+def test_janeiro_finetunes_the_published_weights_alike(tmp_path):
+  """C and the control differ in the pictures and in nothing else: same start, same recipe, same data."""
+  opened = planned(JANEIRO, tmp_path)
+  [base] = {cell.weights for cell in opened.cells if protocols.role(cell) == "A"}
+  assert base.source == "timm:swin_tiny_patch4_window7_224.ms_in1k"
+  trained = {cell.weights for cell in opened.cells if cell.weights != base}
+  assert len(trained) == 12
+  assert {(w.init, w.data, w.seed) for w in trained} == {(base, "imagenet2012:train", 0)}
+  [recipe] = {w.recipe for w in trained}
+  steps = optim.n_steps(specs.parse_recipe(recipe), catalogue.TFDS["imagenet2012"][0]["train"])
+  assert steps == 30 * 1_281_167 // 1024 == 37_534
+
+
+def test_janeiro_codecs_share_the_baseline_and_the_control(tmp_path):
+  opened = planned(f"{JANEIRO}:codecs=webp+jpeg", tmp_path)
+  assert roles(opened) == {"A": 1, "B": 22, "C": 22, "control": 23}
+  assert {cell.test.codec for cell in opened.cells} == {"none", "webp", "jpeg"}
+  assert "for 23 weights" in opened.plan()
+
+
+def test_janeiro_docstring_counts_right(tmp_path):
+  text, opened = docstring(JANEIRO), planned(JANEIRO, tmp_path)
+  model = opened.bench.models["swin_tiny_patch4_window7_224.ms_in1k"]
+  assert named(11, text)
+  assert named(model.input.resize, text)
+  assert "30 epochs" in text
+  assert named(37500, text)
+  assert "1024 pictures" in text
+
+
+@pytest.mark.parametrize(
+  ("arg", "text"),
+  [
+    ("codecs=", "codec"),
+    ("codecs=wbp", "did you mean 'webp'"),
+    ("codec=webp", "expected codecs="),
+    ("webp", "codecs="),
+  ],
+)
+def test_janeiro_with_a_wrong_argument(tmp_path, arg, text):
+  with pytest.raises(SpecError, match=text):
+    planned(f"{JANEIRO}:{arg}", tmp_path).cells  # noqa: B018
+
+
+# -------------------------------------------------------------------------------------------------- Reich
+
+
+REICH = ROOT / "configs" / "reich2024_classification.py"
+
+
+def test_reich_plans_nine_models_by_labels_and_against_themselves(tmp_path):
+  opened = planned(REICH, tmp_path)
+  by_model = collections.defaultdict(collections.Counter)
+  for cell in opened.cells:
+    by_model[cell.model][protocols.role(cell)] += 1
+  assert len(by_model) == 9
+  assert all(counts == {"A": 1, "B": 99, "relative": 99} for counts in by_model.values())
+  assert sorted({cell.test.level for cell in opened.cells} - {None}) == list(range(1, 100))
+  text = opened.plan()
+  assert "to code      4,950,000 pictures at 99 points" in text  # once for all models
+  assert "to train     0 steps" in text
+  assert "to evaluate  45,000,000 pictures in 900 passes" in text
+
+
+def test_reich_feeds_what_the_codec_saw(tmp_path):
+  opened = planned(f"{REICH}:resnet50.a1_in1k", tmp_path)
+  assert len(opened.cells) == 199
+  [data] = {cell.data for cell in opened.cells}
+  view = specs.parse_data(data).view
+  assert (view.resize, view.crop, view.interpolation, view.input) == (256, 224, "bicubic", "asis")
+  assert all(cell.weights.source.startswith("timm:") for cell in opened.cells)
+
+
+def test_reich_with_an_unknown_model(tmp_path):
+  with pytest.raises(SpecError, match=r"did you mean 'resnet50.a1_in1k'"):
+    planned(f"{REICH}:resnet50.a1_in1", tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------- kit
+
+
+KIT = ROOT / "configs" / "imagenet_samples_kit.py"
+
+
+def test_samples_plan_both_targets_at_seven_qualities(tmp_path):
+  opened = planned(KIT, tmp_path)
+  assert roles(opened) == {"A": 1, "B": 7, "relative": 7}
+  assert all(isinstance(cell, Cell) and cell.weights.source.startswith("file:") for cell in opened.cells)
+
+
+def test_samples_without_the_kit_name_the_file(tmp_path):
+  config = settings.load_config(str(KIT), [f"--config.data_dir={tmp_path}"])
+  with pytest.raises(WeightsError, match=r"squeezenet1_0_tv\.pth.*data_dir"):
+    study.Study(config, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- scenes
+
+
+def test_the_scenes_classifier_trains_on_the_pictures_it_says(tmp_path):
+  opened = planned(ROOT / "configs" / "scenes_classifier.py", tmp_path)
+  source = opened.bench.source(opened.config.train_data)
+  height, width = source.picture(0).clip.shape[1:3]
+  assert f"{len(source)} rendered pictures of {height}×{width}" in docstring(ROOT / "configs" / "scenes_classifier.py")
