@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from robust_compress import convert
-from robust_compress.models.depthwise import DepthwiseConv
+from robust_compress.models.depthwise import DepthwiseConv, PointwiseConv
 from robust_compress.models.layers import BatchNorm, conv_init, dense_init
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -53,6 +53,8 @@ class ConvNorm(nn.Module):
     bias = self.norm is None
     if self.depthwise:
       x = DepthwiseConv(self.size, self.stride, self.padding, bias, self.dtype, name="conv")(x)
+    elif self.size == 1:
+      x = PointwiseConv(self.width, bias, self.dtype, name="conv")(x)
     else:
       pads = "SAME" if self.padding == "SAME" else ((self.size // 2, self.size // 2),) * 2
       size, options = (self.size, self.size), {"dtype": self.dtype, "kernel_init": conv_init, "name": "conv"}
