@@ -40,6 +40,7 @@ from robust_compress.protocols import Grid
 from robust_compress.report import report
 from robust_compress.types import NONE, Cell, Point, SpecError, Weights
 
+LOG = logging.getLogger("robust_compress")
 Coding = tuple[str, Point]  # a data set to be coded at a point
 
 
@@ -187,7 +188,7 @@ class Study:
       sources, model.input, view, recipe, weights.seed,
       host=parallel.host(), n_hosts=parallel.n_hosts(), backend=self.config.backend, on_bad=self.config.on_bad,
     )  # fmt: skip
-    logging.info("training %s", protocols.describe(Cell("", name, weights, weights.data, NONE)))
+    LOG.info("training %s", protocols.describe(Cell("", name, weights, weights.data, NONE)))
     variables = training.train(
       model, self.bench.task, batches, recipe, directory,
       variables=self.bench.variables(name, weights.init), n_examples=len(sources[0]), seed=weights.seed,
@@ -241,7 +242,7 @@ class Study:
     )
     self.store.put_records(cell, found.ids, found.records[cell.target], replicates)
     self.store.put(row, self.replace)
-    logging.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
+    LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
 
   def _provenance(self, cell: Cell) -> dict[str, Any]:
     """With the level that a target rate came to."""
@@ -277,15 +278,15 @@ def _log_file(path: pathlib.Path) -> Iterator[None]:
   path.parent.mkdir(parents=True, exist_ok=True)
   handler = logging.FileHandler(path)
   handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-  logger = logging.getLogger()
-  if any(getattr(other, "baseFilename", None) == handler.baseFilename for other in logger.handlers):
+  if any(getattr(other, "baseFilename", None) == handler.baseFilename for other in LOG.handlers):
+    handler.close()
     yield
     return
-  logger.addHandler(handler)
-  logger.setLevel(logging.INFO)
-  logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every step of every save
+  LOG.setLevel(logging.INFO)
+  LOG.propagate = False
+  LOG.addHandler(handler)
   try:
     yield
   finally:
-    logger.removeHandler(handler)
+    LOG.removeHandler(handler)
     handler.close()

@@ -65,7 +65,7 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    conv, norm = partial(_conv, dtype=self.dtype), partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
+    conv, norm = partial(conv_layer, dtype=self.dtype), partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
     rates = iter(depth_rates(self.dropout, sum(self.depths)))
     x = conv(64, 7, 2, name="conv1")(x)
     x = nn.relu(norm(name="bn1")(x, train))
@@ -80,7 +80,7 @@ class ResNet(nn.Module):
     return x.astype(jnp.float32)
 
 
-def _conv(width: int, size: int, stride: int, *, dtype: Any, name: str) -> nn.Conv:
+def conv_layer(width: int, size: int, stride: int, *, dtype: Any, name: str) -> nn.Conv:
   pad = (size // 2, size // 2)  # PyTorch's symmetric padding; 'SAME' is another where the stride is 2
   return nn.Conv(width, (size, size), stride, (pad, pad), use_bias=False, dtype=dtype, kernel_init=conv_init, name=name)
 

@@ -1,0 +1,55 @@
+"""A residual network of 0.3 M parameters for small machines: what the quickstart measures and repairs.
+
+x[b h w 3] ─conv 5×5 /2─norm─relu─conv 3×3 /2─norm─relu─▶ block 64 /2 ─▶ block 128 /2 ─mean─fc─▶ [b k]
+
+Blocks are ResNet's (He et al. 2016). The stem overlaps and halves twice, so that waves of three pixels still pass: fine
+texture is what compression takes first. About 75 M multiply-adds at 160×160.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from robust_compress import convert
+from robust_compress.models.layers import BatchNorm, dense_init
+from robust_compress.models.resnet import Block, conv_layer
+
+STEM = ((24, 5), (48, 3))  # width and size of its convolutions
+
+
+class Nano(nn.Module):
+  """Normalised pictures float[b h w 3] to logits float32[b n_classes]. `dropout` is on the features."""
+
+  n_classes: int = 10
+  widths: tuple[int, ...] = (64, 128)
+  dtype: Any = jnp.float32
+  batch_norm: str = "local"
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    conv, norm = partial(conv_layer, dtype=self.dtype), partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
+    for i, (width, size) in enumerate(STEM, start=1):
+      x = nn.relu(norm(name=f"bn{i}")(conv(width, size, 2, name=f"conv{i}")(x), train))
+    for i, width in enumerate(self.widths, start=1):
+      x = Block(width, 2, False, conv, norm, name=f"block{i}")(x, train)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+    return nn.Dense(self.n_classes, dtype=self.dtype, kernel_init=dense_init, name="fc")(x).astype(jnp.float32)
+
+
+nano = Nano
+
+RULES = (
+  *convert.conv("conv{i}"),
+  *convert.batch_norm("bn{i}"),
+  *convert.conv("block{b}.conv{i}"),
+  *convert.batch_norm("block{b}.bn{i}"),
+  *convert.conv("block{b}.downsample.0", "block{b}/downsample_0"),
+  *convert.batch_norm("block{b}.downsample.1", "block{b}/downsample_1"),
+  *convert.linear("fc"),
+)
