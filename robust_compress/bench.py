@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 
 from robust_compress import codecs, convert, evaluate, models, provenance, settings, specs, store, tasks
 from robust_compress.data import cache, catalogue, labels, shards, sources
+from robust_compress.models.export import export as write_export
 from robust_compress.rate import Resolved, search_level
 from robust_compress.types import (
   NONE,
@@ -262,3 +264,33 @@ def save_variables(path: pathlib.Path, variables: Mapping[str, Any]) -> None:
 
 def load_variables(path: pathlib.Path) -> dict[str, Any]:
   return convert.unflatten(convert.read(path))
+
+
+# ------------------------------------------------------------------------------------- weights that leave
+
+
+def trained(workdir: str | os.PathLike) -> dict[str, tuple[str, Weights, pathlib.Path]]:
+  """{key: (model, what they are, file)} of all weights that were trained in a workdir."""
+  found = {}
+  for path in sorted(pathlib.Path(workdir).glob("weights/*/variables.safetensors")):
+    fields = json.loads((path.parent / "weights.json").read_text())
+    weights = specs.weights_from_json(fields["weights"])
+    found[specs.weights_key(weights)] = fields["model"], weights, path
+  return found
+
+
+def export(workdir: str | os.PathLike, key: str, output: str | os.PathLike) -> None:
+  """Writes trained weights as safetensors in timm's or torchvision's keys.
+
+  Raises WeightsError where the workdir has none of that key; names those it has.
+  """
+  there = trained(workdir)
+  if key not in there:
+    known = "; ".join(f"{key}: {_describe(*found[:2])}" for key, found in there.items())
+    raise WeightsError(f"{workdir} has no weights {key!r}; there are {known or 'none'}")
+  name, _, path = there[key]
+  write_export(models.load_model(name), load_variables(path), output)
+
+
+def _describe(name: str, weights: Weights) -> str:
+  return f"{name} trained on {', '.join(map(str, weights.points))} of {weights.data}"

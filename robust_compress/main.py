@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
   command.set_defaults(function=_list)
   command = commands.add_parser("export", help="write finetuned weights as safetensors in timm or torchvision keys")
   command.add_argument("--workdir", required=True, metavar="DIR", help="of the study that trained them")
-  command.add_argument("--weights", metavar="KEY", help="which (default: lists them)")
-  command.add_argument("--output", metavar="FILE", help="a .safetensors file")
+  command.add_argument("--weights", required=True, metavar="KEY", help="which; an unknown key lists what there is")
+  command.add_argument("--output", required=True, metavar="FILE", help="a .safetensors file")
   command.set_defaults(function=_export)
   return parser
 
@@ -89,9 +89,10 @@ def _list(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _export(args: argparse.Namespace, _: list[str]) -> None:
-  from robust_compress import study
+  from robust_compress import bench
 
-  print(study.export(args.workdir, args.weights, args.output))
+  bench.export(args.workdir, args.weights, args.output)
+  print(args.output)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from robust_compress import protocols, settings, specs, store, study
+from robust_compress import bench, protocols, settings, specs, store, study
 from robust_compress.types import NONE, DataError, SpecError, StoreError, WeightsError
 
 TESTS = pathlib.Path(__file__).parent
@@ -179,6 +179,14 @@ def test_two_runs_on_one_workdir(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent)
   assert "StoreError" in done.stderr
   assert str(os.getpid()) in done.stderr
+
+
+def test_trained_weights_are_found_by_key(finished, tmp_path):
+  opened, _ = finished
+  there = bench.trained(opened.workdir)
+  assert {weights for _, weights, _ in there.values()} >= {cell.weights for cell in opened.cells}
+  with pytest.raises(WeightsError, match=r"has no weights 'other'; there are .*own_models:tiny trained on jpeg@5"):
+    bench.export(opened.workdir, "other", tmp_path / "out.safetensors")
 
 
 def test_rows_are_readable_json(finished):

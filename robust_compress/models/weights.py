@@ -1,7 +1,7 @@
 """Base weights: from a file, a hub's cache, or a seed, as variables of the model.
 
 Weights.source   'random'               initialised from the seed
-                 'file:<sha256>'        the caller's file with that content
+                 'file:<sha256>'        the file with that content: the caller's, or one of shipped/
                  'timm:<tag>'           timm's safetensors, by huggingface_hub or from the caller's file
                  'torchvision:<file>'   torchvision's file, which the caller has downloaded
                  'callable:<version>'   inside the user's function: there is nothing to load
@@ -19,6 +19,7 @@ from typing import Any
 from robust_compress import convert
 from robust_compress.types import ModelSpec, WeightsError
 
+SHIPPED = Path(__file__).parent / "shipped"  # <name>-<8 digits of sha256>.safetensors, each with its card
 Files = Mapping[str, str | os.PathLike] | str | os.PathLike | None
 
 
@@ -58,6 +59,8 @@ def locate(model: ModelSpec, files: Files = None) -> Path:
       f"{model.name}: weights of source {model.base.source!r} are in no file; expected random, "
       "file:…, timm:… or torchvision:…"
     )
+  if path is None and kind == "file":
+    path = next(SHIPPED.glob(f"*-{detail[:8]}.safetensors"), None)
   if path is None:
     raise WeightsError(
       f"{model.name}: give the path of its weights, {detail if kind == 'torchvision' else model.base.source}"
