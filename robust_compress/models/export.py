@@ -1,6 +1,6 @@
 """Weights of this project for everybody else: safetensors in the names that the model's rules lead to.
 
-    variables ──to_foreign(model.rules)──▶ file.safetensors ──▶ timm, torchvision: load_state_dict(…, strict=True)
+variables ──to_foreign(model.rules)──▶ file.safetensors ──▶ timm, torchvision: load_state_dict(…, strict=True)
 """
 
 from __future__ import annotations
