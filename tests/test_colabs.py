@@ -31,7 +31,10 @@ def test_is_clean_in_git(path):
 
 @each_notebook
 def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
-  """In a kernel of this very Python, in an empty folder; pictures are drawn inline."""
+  """In a kernel of this very Python, in a folder beside the configs, as colabs/ is; pictures are drawn inline."""
+  folder = tmp_path / "colabs"
+  folder.mkdir()
+  (tmp_path / "configs").symlink_to(ROOT / "configs")
   monkeypatch.setenv("ROBUST_COMPRESS_SMALL", "1")
   monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
   monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel sets its own
@@ -39,9 +42,9 @@ def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
   manager = KernelManager()
   manager.kernel_spec.argv[0] = sys.executable
   notebook = nbformat.read(path, as_version=4)
-  NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+  NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
   outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
   assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
   printed = "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
   assert "cells, 0 done" in printed
-  assert (tmp_path / "runs" / "quickstart_notebook_small" / "report" / "report.html").exists()
+  assert (tmp_path / "runs" / "notebook_small" / "quickstart" / "report" / "report.html").exists()
