@@ -2,9 +2,9 @@
 
     robust-compress run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Ten classes of rendered pictures, 160×160, of which half the evidence is fine texture. The shipped classifier is swept over
-seven JPEG qualities and five of WebP (scenarios A and B, and against itself), then finetuned at four of them (C) and, by
-the same recipe, on originals (control).
+Ten classes of rendered pictures, 160×160, of which half the evidence is fine texture. The shipped classifier is swept
+over seven JPEG qualities and five of WebP (scenarios A and B, and against itself), then finetuned at four of them (C)
+and, by the same recipe, on originals (control).
 """
 
 from robust_compress import settings
