@@ -34,6 +34,7 @@ lint: $(INSTALLED)  ## ruff (lint and format) and pyright (the numpy-only module
 
 kit: $(INSTALLED)  ## The README's real-input studies, with the reality kit at KIT=../shared/kit.
 	@test -d $(KIT) || { echo "no reality kit at $(KIT); give its folder: make kit KIT=…"; exit 1; }
+	$(BIN)/python -m pip install --quiet --requirement requirements/torch.txt
 	$(BIN)/robust-compress run --config=configs/imagenet_samples_kit.py --config.data_dir=$(KIT) --workdir=runs/imagenet_samples_kit
 	for model in squeezenet mobilenet_v2 nano; do \
 	  $(BIN)/robust-compress run --config=configs/imagenette_kit.py:$$model --config.data_dir=$(KIT) --workdir=runs/imagenette_kit_$$model || exit 1; \

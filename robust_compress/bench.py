@@ -210,9 +210,9 @@ class Bench:
     return {
       "codec": self._codec_fingerprint(cell.test),
       "data": self._data_fingerprint(cell.data),
-      "input": "as is" if specs.parse_data(cell.data).view.input == "asis" else str(model.input),
+      "input": _fed(model, cell.data),
       "metric": f"{self.task.name} {self.task.version}",
-      "weights": self._weights_fingerprint(cell.weights),
+      "weights": self._weights_fingerprint(model, cell.weights),
       **self.arithmetic,
     }
 
@@ -226,19 +226,29 @@ class Bench:
   def _data_fingerprint(self, data: str) -> str:
     return self._once(("data", data), lambda: self.source(data).fingerprint())
 
-  def _weights_fingerprint(self, weights: Weights) -> str:
+  def _weights_fingerprint(self, model: ModelSpec, weights: Weights) -> str:
     """Of the whole chain back to the base: what each was trained on, by which codec, and on what device."""
     if weights.source:
       return specs.key_of(specs.weights_to_json(weights))
-    init = "" if weights.init is None else self._weights_fingerprint(weights.init)
+    init = "" if weights.init is None else self._weights_fingerprint(model, weights.init)
     coded = [self._codec_fingerprint(point) for point in weights.points]
-    parts = [init, self._data_fingerprint(weights.data), coded, weights.recipe, weights.seed, self.arithmetic]
+    fed = [self._data_fingerprint(weights.data), _fed(model, weights.data), coded]
+    parts = [init, fed, weights.recipe, weights.seed, self.arithmetic]
     return specs.key_of(parts)
 
   def _once(self, key: Any, compute: Any) -> str:
     if key not in self._fingerprints:
       self._fingerprints[key] = compute()
     return self._fingerprints[key]
+
+
+def _fed(model: ModelSpec, data: str) -> str:
+  """How the model is fed: under input=asis its geometry says nothing, its normalisation still does."""
+  spec = model.input
+  normalised = f"mean {spec.mean}, std {spec.std}"
+  if specs.parse_data(data).view.input == "asis":
+    return f"as is, {normalised}"
+  return f"resize {spec.resize}, crop {spec.size}, {spec.interpolation}, {normalised}"
 
 
 def _geometry(data: Data) -> str:
