@@ -230,7 +230,33 @@ def test_samples_without_the_kit_name_the_file(tmp_path):
     study.Study(config, tmp_path)
 
 
+# ---------------------------------------------------------------------------------------------- imagenette
+
+
+@pytest.mark.parametrize("arg", ["squeezenet", "mobilenet_v2", "nano"])
+def test_imagenette_plans_every_network_alike(tmp_path, arg):
+  opened = planned(f"{ROOT / 'configs' / 'imagenette_kit.py'}:{arg}", tmp_path)
+  assert roles(opened) == {"A": 1, "B": 9, "C": 5, "control": 10}
+  trained = {str(cell.test) for cell in opened.cells if protocols.role(cell) == "C"}
+  assert trained == {"jpeg@5", "jpeg@10", "jpeg@20", "webp@1", "webp@10"}
+
+
+def test_imagenette_with_an_unknown_network():
+  with pytest.raises(SpecError, match="did you mean 'squeezenet'"):
+    settings.load_config(f"{ROOT / 'configs' / 'imagenette_kit.py'}:squeezent")
+
+
 # ------------------------------------------------------------------------------------------------- scenes
+
+
+def test_the_quickstart_plans_what_it_says(tmp_path):
+  path = ROOT / "configs" / "quickstart.py"
+  opened = planned(path, tmp_path)
+  assert roles(opened) == {"A": 1, "B": 12, "relative": 12, "C": 4, "control": 13}
+  codecs = collections.Counter(cell.test.codec for cell in opened.cells if protocols.role(cell) == "B")
+  assert codecs == {"jpeg": 7, "webp": 5}
+  assert "seven JPEG qualities and five of WebP" in " ".join(docstring(path).split())
+  assert "finetuned at four" in docstring(path)
 
 
 def test_the_scenes_classifier_trains_on_the_pictures_it_says(tmp_path):
