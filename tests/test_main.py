@@ -104,6 +104,7 @@ def test_listed_scores_say_where_they_stand(capsys):
     (["plan", CONFIG, "--workdir={tmp}", "--config.points=('jpeg@0',)"], "quality runs from 1 to 100"),
     (["plan", CONFIG, "--workdir={tmp}", "--config.test_data=scenes(siez=32):test"], "did you mean 'size'"),
     (["plan", "--config=nowhere.py", "--workdir={tmp}"], "nowhere.py"),
+    (["export", "--workdir={tmp}", "--weights=nothing", "--output={tmp}/a.safetensors"], "nothing"),
   ],
   ids=lambda value: " ".join(value)[:50].replace(str(TESTS), "") if isinstance(value, list) else "",
 )
