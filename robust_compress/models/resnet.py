@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from robust_compress import convert
 from robust_compress.models.layers import BatchNorm, StochasticDepth, conv_init, dense_init, depth_rates
+from robust_compress.models.pooling import max_pool
 
 
 class Block(nn.Module):
@@ -69,7 +70,7 @@ class ResNet(nn.Module):
     rates = iter(depth_rates(self.dropout, sum(self.depths)))
     x = conv(64, 7, 2, name="conv1")(x)
     x = nn.relu(norm(name="bn1")(x, train))
-    x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    x = max_pool(x, 3, 2, ((1, 1), (1, 1)))
     for stage, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
       for i in range(depth):
         stride = 2 if stage > 0 and i == 0 else 1

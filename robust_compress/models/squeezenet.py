@@ -8,7 +8,6 @@ fire:  x ─ squeeze 1×1 ─┬─ expand 1×1 ─┬─ concatenate ─▶    
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from robust_compress import convert
+from robust_compress.models.depthwise import PointwiseConv
 from robust_compress.models.layers import conv_init
+from robust_compress.models.pooling import max_pool
 
 # After torchvision's place in `features`: channels squeezed to, and of each of the two expansions.
 FIRES = {3: (16, 64), 4: (16, 64), 5: (32, 128), 7: (32, 128), 8: (48, 192), 9: (48, 192), 10: (64, 256), 12: (64, 256)}
@@ -29,13 +30,14 @@ class Fire(nn.Module):
 
   squeezed: int
   expanded: int
-  conv: Callable[..., nn.Module]
+  dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = nn.relu(self.conv(self.squeezed, (1, 1), name="squeeze")(x))
-    small = self.conv(self.expanded, (1, 1), name="expand1x1")(x)
-    large = self.conv(self.expanded, (3, 3), padding=1, name="expand3x3")(x)
+    pointwise = partial(PointwiseConv, use_bias=True, dtype=self.dtype)
+    x = nn.relu(pointwise(self.squeezed, name="squeeze")(x))
+    small = pointwise(self.expanded, name="expand1x1")(x)
+    large = nn.Conv(self.expanded, (3, 3), padding=1, dtype=self.dtype, kernel_init=conv_init, name="expand3x3")(x)
     return nn.relu(jnp.concatenate([small, large], axis=-1))
 
 
@@ -49,19 +51,19 @@ class SqueezeNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    conv = partial(nn.Conv, padding="VALID", dtype=self.dtype, kernel_init=conv_init)
-    x = nn.relu(conv(96, (7, 7), 2, name="conv1")(x))
+    stem = nn.Conv(96, (7, 7), 2, padding="VALID", dtype=self.dtype, kernel_init=conv_init, name="conv1")
+    x = nn.relu(stem(x))
     for i in sorted((*FIRES, *POOLS)):
-      x = _pool(x) if i in POOLS else Fire(*FIRES[i], conv, name=f"fire{i}")(x)
+      x = _pool(x) if i in POOLS else Fire(*FIRES[i], self.dtype, name=f"fire{i}")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = nn.relu(conv(self.n_classes, (1, 1), name="classifier")(x))
+    x = nn.relu(PointwiseConv(self.n_classes, use_bias=True, dtype=self.dtype, name="classifier")(x))
     return x.astype(jnp.float32).mean((1, 2))
 
 
 def _pool(x: jax.Array) -> jax.Array:
   """3×3 maximum, stride 2. Torch's ceil_mode: an even side gets one more window, which hangs over its end."""
   pads = tuple((0, 1 - n % 2) for n in x.shape[1:3])
-  return nn.max_pool(x, (3, 3), (2, 2), pads)
+  return max_pool(x, 3, 2, pads)
 
 
 squeezenet1_0 = SqueezeNet
