@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
   raw = argparse.RawDescriptionHelpFormatter
   parser = argparse.ArgumentParser(
     prog="robust-compress",
+    allow_abbrev=False,
     description="Rate–accuracy curves of vision models under compression, and finetuning that repairs them.",
     epilog="robust-compress COMMAND --help says more of each command.",
   )

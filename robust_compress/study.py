@@ -20,7 +20,7 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,16 +29,16 @@ from ml_collections import ConfigDict
 
 from robust_compress import compress as coding
 from robust_compress import evaluate as evaluation
-from robust_compress import parallel, planning, protocols, provenance, settings, showcase, specs, store
+from robust_compress import parallel, planning, protocols, provenance, showcase, specs, store
 from robust_compress import train as training
 from robust_compress.bench import Bench
-from robust_compress.codecs import canonical_point
+from robust_compress.cells import chain, grids, grouped, points_of
 from robust_compress.data import pipeline
 from robust_compress.evaluate import Evaluation, Predict, Targets
 from robust_compress.metric_writers import tensorboard
 from robust_compress.protocols import Grid
 from robust_compress.report import report
-from robust_compress.types import NONE, Cell, Point, SpecError, Weights
+from robust_compress.types import NONE, Cell, Point, Weights
 
 LOG = logging.getLogger("robust_compress")
 Coding = tuple[str, Point]  # a data set to be coded at a point
@@ -64,18 +64,7 @@ class Study:
 
   @functools.cached_property
   def grids(self) -> list[Grid]:
-    """One a model, with every spec in canonical form, so that equal studies share cells."""
-    config = self.config
-    for key in ("models", "test_data"):
-      if not config[key]:
-        raise SpecError(f"config: {key} is empty; name at least one, as in the examples of configs/")
-    test, train = (
-      specs.format_data(specs.parse_data(text)) if text else "" for text in (config.test_data, config.train_data)
-    )
-    points, finetuned = (tuple(map(canonical_point, texts)) for texts in (config.points, config.finetune_points))
-    recipe = settings.recipe_of(config.recipe).canonical() if settings.has_length(config.recipe) else ""
-    shared = (test, train, points, finetuned, recipe, tuple(config.seeds), config.self_target)
-    return [Grid(config.task, name, self.bench.base_weights(name), *shared) for name in self.bench.models]
+    return grids(self.config, self.bench)
 
   @functools.cached_property
   def cells(self) -> list[Cell]:
@@ -89,7 +78,7 @@ class Study:
 
   def unreachable(self) -> set[Cell]:
     """Cells at a target rate that was found out of the codec's reach."""
-    return {cell for cell in self.cells if any(self._is_unreachable(point) for point in _points(cell))}
+    return {cell for cell in self.cells if any(self._is_unreachable(point) for point in points_of(cell))}
 
   def _is_unreachable(self, point: Point) -> bool:
     resolved = None if point.bpp is None else self.bench.resolved(point)
@@ -106,7 +95,7 @@ class Study:
 
   def untrained(self, cells: Iterable[Cell]) -> list[Weights]:
     """Weights that these cells need and that are not there, each after those it starts from."""
-    chains = [(cell.model, weights) for cell in cells for weights in _chain(cell.weights)]
+    chains = [(cell.model, weights) for cell in cells for weights in chain(cell.weights)]
     return [weights for model, weights in dict.fromkeys(chains) if not self.bench.is_ready(model, weights)]
 
   def plan(self) -> str:
@@ -121,12 +110,16 @@ class Study:
       self.compress()
       self.train()
       self.evaluate()
-      return self.report()
+      if parallel.host() == 0:
+        self.report()
+      return self.page
 
   def compress(self) -> None:
     """Codes the pictures that missing cells need."""
     with self._working():
-      for point in dict.fromkeys(point for cell in self.missing() for point in _points(cell) if point.bpp is not None):
+      for point in dict.fromkeys(
+        point for cell in self.missing() for point in points_of(cell) if point.bpp is not None
+      ):
         self.bench.resolve(point)
       for data, point in self.codings(self.missing()):
         self._code(data, point)
@@ -136,15 +129,20 @@ class Study:
   def train(self) -> None:
     """Trains the weights that missing cells need."""
     with self._working():
-      for model, cells in _grouped(self.missing(), lambda cell: cell.model):
+      for model, cells in grouped(self.missing(), lambda cell: cell.model):
         for weights in self.untrained(cells):
           self._train(model, weights)
 
   def evaluate(self) -> None:
     """Measures the missing cells: one pass a (weights, data, point), whatever the number of targets."""
     with self._working():
-      for model, cells in _grouped(self.missing(), lambda cell: cell.model):
+      for model, cells in grouped(self.missing(), lambda cell: cell.model):
         self._evaluate_model(model, cells)
+
+  @property
+  def page(self) -> pathlib.Path:
+    """Where the report is, or will be."""
+    return self.workdir / "report" / "report.html"
 
   def report(self) -> pathlib.Path:
     """Draws what the workdir holds of this study; needs no model and no data."""
@@ -152,7 +150,7 @@ class Study:
     rows = [row for row in self.store.rows() if specs.cell_key(row.cell) in asked]
     title = self.config.title or "Recognition under compression"
     return report(
-      rows, self.workdir / "report",
+      rows, self.page.parent,
       results=self.store, planned=self.cells, unreachable=self.unreachable(),
       examples=self.workdir / "examples", title=title,
     )  # fmt: skip
@@ -202,11 +200,11 @@ class Study:
   def _evaluate_model(self, name: str, cells: list[Cell]) -> None:
     """One compilation serves all weights and points of a model."""
     predictor = self.bench.predictor(name)
-    for (weights, data), group in _grouped(cells, lambda cell: (cell.weights, cell.data)):
+    for (weights, data), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
       predict = predictor(self.bench.variables(name, weights))
       relative = any(cell.target != "labels" for cell in group)
       own = self._pass(predict, name, data, NONE, {"labels": None}, keep_predictions=True) if relative else None
-      for test, here in _grouped(group, lambda cell: cell.test):
+      for test, here in grouped(group, lambda cell: cell.test):
         targets = {cell.target: None if own is None or cell.target == "labels" else own.as_self() for cell in here}
         reused = own is not None and test == NONE and set(targets) == {"labels"}
         found = own if own is not None and reused else self._pass(predict, name, data, test, targets)
@@ -248,28 +246,6 @@ class Study:
     """With the level that a target rate came to."""
     resolved = None if cell.test.bpp is None else self.bench.resolved(cell.test)
     return {**provenance.provenance(), **({} if resolved is None else {"resolved": resolved._asdict()})}
-
-
-def _points(cell: Cell) -> tuple[Point, ...]:
-  """What the cell is tested on and what its weights were trained on."""
-  return cell.test, *(point for weights in _chain(cell.weights) for point in weights.points)
-
-
-def _canonical_data(text: str) -> str:
-  return specs.format_data(specs.parse_data(text)) if text else ""
-
-
-def _chain(weights: Weights) -> list[Weights]:
-  """The weights that lead to these, those they start from first."""
-  return [*(_chain(weights.init) if weights.init else []), weights]
-
-
-def _grouped(cells: Iterable[Cell], key: Callable[[Cell], Any]) -> list[tuple[Any, list[Cell]]]:
-  """Cells by key, keys in order of first mention."""
-  groups: dict[Any, list[Cell]] = {}
-  for cell in cells:
-    groups.setdefault(key(cell), []).append(cell)
-  return list(groups.items())
 
 
 @contextmanager

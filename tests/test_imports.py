@@ -36,7 +36,7 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   "evaluate": BUILT,
   "report": BELOW - {"convert", "files"},
   "settings": TYPES,
-  **dict.fromkeys(("bench", "listing", "planning", "showcase", "study"), ANYTHING - {"main"}),
+  **dict.fromkeys(("bench", "cells", "listing", "planning", "showcase", "study"), ANYTHING - {"main"}),
   **dict.fromkeys(("main", "__main__"), ANYTHING),
 }
 ONLY_FROM = {"main": {"__main__"}, "study": {"main", "planning"}}  # these may import them (planning: for its type)
