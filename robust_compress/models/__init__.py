@@ -86,6 +86,9 @@ _MOBILENET_V2_TF = Classifier(
   rules="TENSORFLOW_RULES",
 )
 
+# shipped/ has the file and its card; configs/scenes_classifier.py trained it.
+_NANO_SCENES = "file:8d7881334f3c3f74bcc674395e7a5cdfe313084e013caaf7636793fa1dff4b36"
+
 _ROWS: tuple[Classifier, ...] = (
   _timm("resnet18.a1_in1k", "resnet:resnet18", 235, "bicubic", 11_689_512, 71.504),
   _timm("resnet34.a1_in1k", "resnet:resnet34", 235, "bicubic", 21_797_672, 76.420),
@@ -120,6 +123,7 @@ _ROWS: tuple[Classifier, ...] = (
   _tv("mobilenet_v3_large.tv_in1k", _V3_TV, "mobilenet_v3_large-8738ca79", 256, 5_483_032, 74.042, **_TV),
   _tv("mobilenet_v3_large.tv2_in1k", _V3_TV, "mobilenet_v3_large-5c1a4163", 232, 5_483_032, 75.274, **_TV),
   _tv("squeezenet1_0.tv_in1k", "squeezenet:squeezenet1_0", "squeezenet1_0-b66bff10", 256, 1_248_424, 58.092),
+  Classifier("nano.scenes", "nano:nano", _NANO_SCENES, 160, "bicubic", 311_714, size=160, classes="source"),
   Classifier("nano.random", "nano:nano", "random", 160, "bicubic", 311_714, size=160, classes="source"),
 )
 
