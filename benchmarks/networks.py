@@ -1,0 +1,56 @@
+"""Networks without trained weights, and their bare compiled step: what nothing around it can be faster than."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from robust_compress import models
+from robust_compress.types import ModelSpec, Task
+
+IN_FLIGHT = 2  # steps given to the device and not yet waited for, as in `evaluate`
+
+
+def random_variables(model: ModelSpec, seed: int = 0) -> dict[str, Any]:
+  """Variables of the model as numpy arrays: weights that keep the scale of what passes, norms that change nothing.
+
+  Made by numpy, as compiling a network's initialiser can take longer than the benchmark.
+  """
+  rng = np.random.default_rng(seed)
+
+  def made(path: Any, leaf: Any) -> np.ndarray:
+    if len(leaf.shape) > 1:
+      return (rng.standard_normal(leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
+    return np.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(made, models.template(model))
+
+
+def bare_step(model: ModelSpec, task: Task, variables: Any, batch_size: int) -> Callable[[], Any]:
+  """The compiled way from uint8[b h w 3] to predictions, on a batch that lies on the device; one call is one step."""
+
+  def step(variables: Any, image: Any) -> Any:
+    batch = {"image": image}
+    return task.predict(model.apply(variables, batch)[0], batch)
+
+  image = np.random.default_rng(0).integers(0, 256, (batch_size, *model.input.size, 3), np.uint8)
+  placed = jax.device_put((variables, image))
+  compiled = jax.jit(step).lower(*placed).compile()
+  return lambda: compiled(*placed)
+
+
+def timed(step: Callable[[], Any], n: int) -> float:
+  """Seconds of n steps, one queued behind the other."""
+  start, previous = time.perf_counter(), None
+  for _ in range(n):
+    running = step()
+    jax.block_until_ready(previous)
+    previous = running
+  jax.block_until_ready(previous)
+  return time.perf_counter() - start
+
+
+def device() -> str:
+  return f"{jax.device_count()} × {jax.devices()[0].device_kind}"
