@@ -26,6 +26,7 @@ from robust_compress.rate import Resolved, search_level
 from robust_compress.types import (
   NONE,
   Cell,
+  Clip,
   Codec,
   Data,
   DataError,
@@ -143,11 +144,22 @@ class Bench:
 
   def _rate_at(self, point: Point) -> Any:
     """level -> bits per pixel over a seeded sample of the test data."""
-    source, codec = self.source(self.config.test_data), self.codec(point)
-    chosen = np.random.default_rng(0).permutation(len(source))[:SAMPLE]
-    clips = [source.picture(int(index)).clip for index in chosen]
+    codec, clips = self.codec(point), self._sample(self.source(self.config.test_data))
     n_pixels = sum(clip[..., 0].size for clip in clips)
     return lambda level: 8 * sum(len(c.blob) for c in codec.encode(clips, [level] * len(clips))) / n_pixels
+
+  def _sample(self, source: Source) -> list[Clip]:
+    """A seeded few of the pictures; under on_bad='skip' without those that cannot be read."""
+    clips = []
+    for index in np.random.default_rng(0).permutation(len(source))[:SAMPLE].tolist():
+      try:
+        clips.append(source.picture(index).clip)
+      except DataError:
+        if self.config.on_bad != "skip":
+          raise
+    if not clips:
+      raise DataError(f"{self.config.test_data}: none of {min(SAMPLE, len(source))} pictures tried can be read")
+    return clips
 
   # --------------------------------------------------------------------------------------------- weights
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from robust_compress.bench import Bench
 from robust_compress.report.examples import DecodedExample, Example, load_examples, save_examples
-from robust_compress.types import NONE, Cell, Point
+from robust_compress.types import NONE, Cell, CodecError, DataError, Point
 
 
 def keep(bench: Bench, cells: Sequence[Cell], n: int) -> None:
@@ -18,9 +18,17 @@ def keep(bench: Bench, cells: Sequence[Cell], n: int) -> None:
     points = [test for test in dict.fromkeys(cell.test for cell in cells if cell.data == data) if test != NONE]
     there = load_examples(folder, data)
     if not there or {one["point"] for one in there[0]["decoded"]} != {str(point) for point in points}:
-      save_examples(
-        folder, data, [_example(bench, data, index, points) for index in _spread(len(bench.source(data)), n)]
-      )
+      save_examples(folder, data, list(_examples(bench, data, n, points)))
+
+
+def _examples(bench: Bench, data: str, n: int, points: Sequence[Point]) -> Iterator[Example]:
+  """Under on_bad='skip' without those that cannot be read or coded."""
+  for index in _spread(len(bench.source(data)), n):
+    try:
+      yield _example(bench, data, index, points)
+    except (DataError, CodecError):
+      if bench.config.on_bad != "skip":
+        raise
 
 
 def _spread(n_examples: int, n: int) -> list[int]:
