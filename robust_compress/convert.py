@@ -14,7 +14,6 @@ import functools
 import os
 import pickle
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from robust_compress import specs
+from robust_compress.files import write_atomic
 from robust_compress.types import WeightsError
 
 Transform = Callable[[np.ndarray], np.ndarray | None]  # None: the array has no counterpart on the other side
@@ -221,20 +221,14 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes the arrays where timm, torchvision and transformers can read them; the file appears whole or not at all."""
+  """Writes the arrays where timm, torchvision and transformers can read them, whole or not at all.
+
+  Raises StoreError where the disk is full or the folder cannot be written.
+  """
   from safetensors.numpy import save
 
-  path = Path(path)
-  content = save({key: np.asarray(array, order="C") for key, array in arrays.items()}, metadata={"format": "pt"})
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-  try:
-    with os.fdopen(handle, "wb") as file:
-      file.write(content)
-    os.replace(temporary, path)
-  except BaseException:
-    Path(temporary).unlink(missing_ok=True)
-    raise
+  arrays = {key: np.asarray(array, order="C") for key, array in arrays.items()}
+  write_atomic(path, save(arrays, metadata={"format": "pt"}))
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Rule tables work both ways, name every misfit, and no file can run code."""
 
+import os
 import pickle
 import sys
 import types
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from robust_compress import convert
 from robust_compress.convert import Rule
-from robust_compress.types import SpecError, WeightsError
+from robust_compress.types import SpecError, StoreError, WeightsError
 
 RULES = (
   *convert.conv("stem.{i}", bias=True),
@@ -120,11 +121,18 @@ def test_safetensors_round_trip(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
   path = tmp_path / "w.safetensors"
   convert.write_safetensors(path, {"a": np.ones(3)})
+  assert path.stat().st_mode & 0o444 == 0o444 & ~_umask()  # others may read it where new files let them
   monkeypatch.setattr(convert.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-  with pytest.raises(OSError, match="No space"):
+  with pytest.raises(StoreError, match=r"w\.safetensors: no space left .* free some space"):
     convert.write_safetensors(path, {"a": np.zeros(3)})
   assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
   np.testing.assert_array_equal(convert.read(path)["a"], np.ones(3))
+
+
+def _umask():
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
 
 
 def test_npz_reads_and_data_parallel_prefix_is_taken_off(tmp_path):
