@@ -233,6 +233,12 @@ def test_many_frames_count_together_against_the_limit(monkeypatch):
     load_codec("jpeg").decode([blob])
 
 
+def test_what_could_not_be_decoded_is_not_coded():
+  clip = np.broadcast_to(np.uint8(0), (1, 9460, 9460, 3))
+  with pytest.raises(CodecError, match="over the limit of 89478485 pixels"):
+    load_codec("jpeg").encode([clip], [50])
+
+
 def test_a_picture_too_wide_for_the_format_is_an_error():
   with pytest.raises(CodecError, match=r"webp: cannot code a picture of 20000x1 pixels"):
     coded(load_codec("webp"), np.zeros((1, 1, 20_000, 3), np.uint8))

@@ -78,6 +78,8 @@ class PillowCodec:
     self.check_level(level)
     if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or clip.size == 0:
       raise CodecError(f"{self.name}: cannot code {clip.dtype}{list(clip.shape)}; expected uint8[t h w 3], not empty")
+    if clip[..., 0].size > MAX_PIXELS:  # what could not be decoded again is not coded
+      raise CodecError(f"{self.name}: {list(clip.shape)} is over the limit of {MAX_PIXELS} pixels")
     arguments = {"quality": int(level)} if self.unit == "quality" else {"quality_layers": [float(level)]}
     files = [self._save(frame, arguments) for frame in clip]
     return files[0] if len(files) == 1 else pack(files)
