@@ -10,8 +10,6 @@ import numpy as np
 from robust_compress import models
 from robust_compress.types import ModelSpec, Task
 
-IN_FLIGHT = 2  # steps given to the device and not yet waited for, as in `evaluate`
-
 
 def random_variables(model: ModelSpec, seed: int = 0) -> dict[str, Any]:
   """Variables of the model as numpy arrays: weights that keep the scale of what passes, norms that change nothing.
@@ -42,7 +40,7 @@ def bare_step(model: ModelSpec, task: Task, variables: Any, batch_size: int) -> 
 
 
 def timed(step: Callable[[], Any], n: int) -> float:
-  """Seconds of n steps, one queued behind the other."""
+  """Seconds of n steps, of which two are under way at a time, as in `evaluate`."""
   start, previous = time.perf_counter(), None
   for _ in range(n):
     running = step()

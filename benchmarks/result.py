@@ -6,6 +6,7 @@ writes the last full-size result of every benchmark and processor in results/ben
 """
 
 import json
+import operator
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from robust_compress import provenance
 
 HERE = pathlib.Path(__file__).parent
 LOG, README = HERE.parent / "results" / "benchmarks.jsonl", HERE / "README.md"
+SENSES = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
 
 class Figure(NamedTuple):
@@ -21,14 +23,14 @@ class Figure(NamedTuple):
 
   name: str
   value: float
-  sense: str = ""  # '<=' or '>='
+  sense: str = ""  # a key of SENSES
   limit: float | None = None
 
   @property
   def verdict(self) -> str:
     if self.limit is None:
       return ""
-    return "met" if (self.value <= self.limit if self.sense == "<=" else self.value >= self.limit) else "missed"
+    return "met" if SENSES[self.sense](self.value, self.limit) else "missed"
 
   @property
   def target(self) -> str:
