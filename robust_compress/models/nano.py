@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from robust_compress import convert
 from robust_compress.models.layers import BatchNorm, dense_init
 from robust_compress.models.resnet import Block, conv_layer
-
-STEM = ((24, 5), (48, 3))  # width and size of its convolutions
+from robust_compress.models.stem import StemConv
 
 
 class Nano(nn.Module):
@@ -34,8 +33,8 @@ class Nano(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     conv, norm = partial(conv_layer, dtype=self.dtype), partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
-    for i, (width, size) in enumerate(STEM, start=1):
-      x = nn.relu(norm(name=f"bn{i}")(conv(width, size, 2, name=f"conv{i}")(x), train))
+    x = nn.relu(norm(name="bn1")(StemConv(24, 5, 2, dtype=self.dtype, name="conv1")(x), train))
+    x = nn.relu(norm(name="bn2")(conv(48, 3, 2, name="conv2")(x), train))
     for i, width in enumerate(self.widths, start=1):
       x = Block(width, 2, False, conv, norm, name=f"block{i}")(x, train)
     x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from robust_compress import convert
 from robust_compress.models.layers import BatchNorm, StochasticDepth, conv_init, dense_init, depth_rates
 from robust_compress.models.pooling import max_pool
+from robust_compress.models.stem import StemConv
 
 
 class Block(nn.Module):
@@ -68,7 +69,7 @@ class ResNet(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     conv, norm = partial(conv_layer, dtype=self.dtype), partial(BatchNorm, mode=self.batch_norm, dtype=self.dtype)
     rates = iter(depth_rates(self.dropout, sum(self.depths)))
-    x = conv(64, 7, 2, name="conv1")(x)
+    x = StemConv(64, 7, 3, dtype=self.dtype, name="conv1")(x)
     x = nn.relu(norm(name="bn1")(x, train))
     x = max_pool(x, 3, 2, ((1, 1), (1, 1)))
     for stage, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):

@@ -19,6 +19,7 @@ from robust_compress import convert
 from robust_compress.models.depthwise import PointwiseConv
 from robust_compress.models.layers import conv_init
 from robust_compress.models.pooling import max_pool
+from robust_compress.models.stem import StemConv
 
 # After torchvision's place in `features`: channels squeezed to, and of each of the two expansions.
 FIRES = {3: (16, 64), 4: (16, 64), 5: (32, 128), 7: (32, 128), 8: (48, 192), 9: (48, 192), 10: (64, 256), 12: (64, 256)}
@@ -51,8 +52,7 @@ class SqueezeNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    stem = nn.Conv(96, (7, 7), 2, padding="VALID", dtype=self.dtype, kernel_init=conv_init, name="conv1")
-    x = nn.relu(stem(x))
+    x = nn.relu(StemConv(96, 7, 0, use_bias=True, dtype=self.dtype, name="conv1")(x))
     for i in sorted((*FIRES, *POOLS)):
       x = _pool(x) if i in POOLS else Fire(*FIRES[i], self.dtype, name=f"fire{i}")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
