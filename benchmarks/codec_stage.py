@@ -10,7 +10,6 @@ ever slows one down; CPU seconds of the whole process stand beside. Target: at m
 
 import argparse
 import io
-import json
 import os
 import tempfile
 import time
@@ -20,6 +19,7 @@ from functools import partial
 
 import numpy as np
 from PIL import Image
+from result import Figure, finish
 
 from robust_compress.codecs import load_codec
 from robust_compress.compress import compress
@@ -107,21 +107,16 @@ def main() -> None:
       for name, work in rounds.items():
         best[name] = tuple(map(min, spent(work), best.get(name, (np.inf, np.inf))))
   bpp = 8 * sum(map(len, blobs)) / (args.n * args.size**2)
-  result = {
-    "pictures": args.n,
-    "bpp": round(bpp, 2),
-    "size": args.size,
-    "quality": args.quality,
-    "workers": args.workers,
-  }
-  print(f"{'':12}{'wall µs':>10}{'CPU µs':>10}   a picture and core; ratio to bare: wall, CPU")
+  print(f"{'':12}{'wall µs':>10}{'CPU µs':>10}   a picture and core")
+  figures = []
   for name in ("write", "read"):
     (wall, cpu), (bare_wall, bare_cpu) = best[name], best[f"{name} bare"]
-    result |= {f"{name}_wall_ratio": round(wall / bare_wall, 3), f"{name}_cpu_ratio": round(cpu / bare_cpu, 3)}
     for label, w, c in ((f"{name} bare", bare_wall, bare_cpu), (name, wall, cpu)):
-      print(f"{label:12}{1e6 * w * args.workers / args.n:10.0f}{1e6 * c / args.n:10.0f}", end="")
-      print(f"   {wall / bare_wall:.2f} {cpu / bare_cpu:.2f}" if label == name else "")
-  print(json.dumps(result))
+      print(f"{label:12}{1e6 * w * args.workers / args.n:10.0f}{1e6 * c / args.n:10.0f}")
+    figures.append(Figure(f"{name} / bare, wall", wall / bare_wall, "<=", 1.1))
+    figures.append(Figure(f"{name} / bare, CPU", cpu / bare_cpu))
+  sizes = {"pictures": args.n, "size": args.size, "quality": args.quality, "workers": args.workers}
+  finish("codec_stage", figures, bpp=round(bpp, 2), **sizes)
 
 
 if __name__ == "__main__":
