@@ -33,7 +33,10 @@ def _portable(pins: list[str]) -> list[str]:
     if name in ("pip", "setuptools", "robust-compress"):
       continue
     if name == "tensorflow-cpu":
-      lines += [TENSORFLOW.format(f"-cpu=={version}", "=", "and", "="), TENSORFLOW.format(f"=={version}", "!", "or", "!")]
+      lines += [
+        TENSORFLOW.format(f"-cpu=={version}", "=", "and", "="),
+        TENSORFLOW.format(f"=={version}", "!", "or", "!"),
+      ]
     else:
       lines.append(pin)
   return lines
