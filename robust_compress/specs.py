@@ -16,6 +16,8 @@ import hashlib
 import importlib
 import json
 import re
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -189,9 +191,9 @@ def format_data(data: Data) -> str:
 
 
 def format_recipe(recipe: Recipe) -> str:
-  """Canonical JSON of the fields that differ from their defaults."""
+  """Canonical JSON of the fields that differ from their defaults; equal recipes have equal texts."""
   default = Recipe()
-  changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+  changed = {f.name: _typed(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe)}
   return _canonical({key: value for key, value in changed.items() if value != getattr(default, key)})
 
 
@@ -202,8 +204,26 @@ def parse_recipe(fields: str | Mapping[str, Any]) -> Recipe:
   for key in values:
     if key not in known:
       raise nearest("recipe field", key, known)
-  plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-  return Recipe(**plain)
+  typed: dict[str, Any] = {key: _typed(key, value) for key, value in values.items()}
+  return Recipe(**typed)
+
+
+def _typed(field: str, value: Any) -> Any:
+  """A recipe's value as its field's type has it: 3 epochs are 3.0, as those of a written recipe."""
+  hint = typing.get_type_hints(Recipe)[field]
+  options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+  if value is None and types.NoneType in options:
+    return None
+  if typing.get_origin(options[0]) is tuple and isinstance(value, (tuple, list)):
+    return tuple(_number_of(field, float, one) for one in value)
+  return _number_of(field, options[0], value) if options[0] in (int, float) else value
+
+
+def _number_of(field: str, kind: type, value: Any) -> Any:
+  if isinstance(value, bool) or not isinstance(value, (int, float)) or kind(value) != value:
+    wanted = "a whole number" if kind is int else "a number"
+    raise SpecError(f"recipe field {field!r} is {value!r}; expected {wanted}")
+  return kind(value)
 
 
 def weights_to_json(weights: Weights) -> dict[str, Any]:

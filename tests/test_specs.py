@@ -133,7 +133,29 @@ def test_recipes_are_written_by_what_they_change():
   assert Recipe().canonical() == "{}"
   recipe = Recipe(epochs=2, optimizer="adamw", crop_scale=None, milestones=(0.5,))
   assert specs.parse_recipe(recipe.canonical()) == recipe
-  assert recipe.canonical() == '{"crop_scale":null,"epochs":2,"milestones":[0.5],"optimizer":"adamw"}'
+  assert recipe.canonical() == '{"crop_scale":null,"epochs":2.0,"milestones":[0.5],"optimizer":"adamw"}'
+
+
+def test_equal_recipes_are_written_equally():
+  for one, other in (({"epochs": 3}, {"epochs": 3.0}), ({"steps": 3.0, "warmup": 0}, {"steps": 3})):
+    assert Recipe(**one).canonical() == Recipe(**other).canonical() == specs.parse_recipe(one).canonical()
+  assert Recipe(crop_ratio=(1, 2)).canonical() == '{"crop_ratio":[1.0,2.0]}'
+  assert Recipe(steps=3.0).canonical() == '{"steps":3}'
+  assert type(specs.parse_recipe({"epochs": 3, "steps": None}).epochs) is float
+
+
+@pytest.mark.parametrize(
+  ("fields", "text"),
+  [
+    ({"steps": 2.5}, "'steps' is 2.5; expected a whole number"),
+    ({"learning_rate": "0.1"}, "'learning_rate' is '0.1'; expected a number"),
+    ({"crop_ratio": [True, 1]}, "'crop_ratio' is True; expected a number"),
+    ({"batch_size": None}, "'batch_size' is None; expected a whole number"),
+  ],
+)
+def test_a_recipe_value_of_another_type(fields, text):
+  with pytest.raises(SpecError, match=text):
+    specs.parse_recipe(fields)
 
 
 def test_keys_change_with_every_field_and_never_between_versions():
