@@ -80,3 +80,11 @@ def test_labels_without_names_follow_the_model():
   assert int(source.target(0)["label"]) == 3
   with pytest.raises(DataError, match=r"picture/0001\.png: label 1000 is out of range; the model has 1000 classes"):
     source.target(1)
+
+
+def test_labels_without_names_are_not_taken_for_those_of_a_list_with_a_background():
+  thousand_and_one = labels.class_list("imagenet1001")
+  with pytest.raises(DataError, match=r"begin with a background.* by a column 'wnid'"):
+    labels.RelabelledSource(Labelled([3], ()), thousand_and_one)
+  named = labels.RelabelledSource(Labelled([3], labels.class_list("imagenet1k")), thousand_and_one)
+  assert int(named.target(0)["label"]) == 4

@@ -80,7 +80,14 @@ def _plain(name: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class RelabelledSource:
-  """A source whose labels follow `classes`, a model's list. Labels without class names are taken to follow it."""
+  """A source whose labels follow `classes`, a model's list.
+
+  Labels without class names are taken to follow it, except where it begins with a background: data is seldom labelled
+  so, and labels from 0 to 999 would all be read one off.
+
+  Raises:
+    DataError: classes that the list lacks; labels without names for a list with a background.
+  """
 
   source: Source
   classes: tuple[str, ...]
@@ -91,6 +98,11 @@ class RelabelledSource:
   @functools.cached_property
   def _map(self) -> np.ndarray:
     if not self.source.classes:
+      if self.classes[:1] == (BACKGROUND,):
+        raise DataError(
+          f"the data's labels have no class names, and the model's {len(self.classes)} classes begin with a "
+          "background, so that label 0 may mean either; name the classes, in a labels csv by a column 'wnid'"
+        )
       return np.arange(len(self.classes), dtype=np.int32)
     return relabel(self.source.classes, self.classes)
 
