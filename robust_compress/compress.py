@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from robust_compress import files
+from robust_compress import files, provenance
 from robust_compress.codecs import check_level
 from robust_compress.data import shards
 from robust_compress.data.shards import Manifest, Plan, ShardWriter
@@ -123,7 +123,7 @@ def write_shards(
     return
   job.path(shards.MANIFEST).unlink(missing_ok=True)  # it promises that all shards stand
   files.clean(job.directory)
-  n_workers = n_workers or _n_cores()
+  n_workers = n_workers or provenance.n_cores()
   chunk = CHUNK if job.codec.batched else min(CHUNK, 1 + len(job.source) // (4 * n_workers))
   count = {shard: len(job.plan.positions(shard)) for shard in mine}
   done = sum(count.values()) - sum(count[shard] for shard in missing)
@@ -262,11 +262,6 @@ def _bad(job: Job, position: int, error: DataError | CodecError) -> _Item:
   if job.on_bad == "skip":
     return _Item(position, str(error) or repr(error))
   raise type(error)(f"picture {picture!r}: {error} (on_bad=skip leaves such pictures out)") from error
-
-
-def _n_cores() -> int:
-  """That this process may use, where the system can tell."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(positions: range, size: int) -> list[range]:

@@ -89,8 +89,12 @@ def _git(directory: pathlib.Path, *arguments: str) -> str | None:
 
 def hardware() -> dict[str, Any]:
   """{'cpu': its name, 'n_cpu': cores this process may use, 'host': name}. Accelerators are jax's to name."""
-  n_cpu = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-  return {"cpu": _cpu(), "n_cpu": n_cpu, "host": socket.gethostname()}
+  return {"cpu": _cpu(), "n_cpu": n_cores(), "host": socket.gethostname()}
+
+
+def n_cores() -> int:
+  """Those this process may use, which under a scheduler are fewer than the machine has."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

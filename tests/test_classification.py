@@ -157,5 +157,5 @@ def test_tasks_by_name():
   assert isinstance(load_task("robust_compress.tasks.classification:Classification"), Classification)
   with pytest.raises(SpecError, match="did you mean 'classification'"):
     load_task("clasification")
-  with pytest.raises(SpecError, match="expected package"):
+  with pytest.raises(SpecError, match=r"no attribute of robust_compress.tasks 'nothing'"):
     load_task("robust_compress.tasks:nothing")

@@ -251,6 +251,24 @@ def test_a_mixture_needs_the_same_ids():
     train_batches([pictures(11), pictures(10)], SPEC, VIEW, RECIPE, 0)
 
 
+def test_a_mixture_of_sources_that_lost_different_pictures_draws_those_that_all_have():
+  ids, spec = [f"{i:03d}" for i in range(30)], InputSpec((8, 8), None)
+  recipe = dataclasses.replace(RECIPE, batch_size=26, crop_scale=None, flip=False)
+  sources = []
+  for value, lost in ((100, {3, 4}), (200, {4, 20, 29})):
+    kept = [i for i in range(30) if i not in lost]
+    clips = [np.full((1, 8, 8, 3), value + i, np.uint8) for i in kept]
+    sources.append(MemorySource(clips, [ids[i] for i in kept]))
+  with pytest.raises(DataError, match="source 1 has 27, the first 28, and they differ from example 3 on"):
+    train_batches(sources, spec, VIEW, recipe, 0)
+  [batch] = take(train_batches(sources, spec, VIEW, recipe, 0, on_bad="skip")(0), 1)
+  assert sorted(batch["id"]) == [id for id in ids if id not in ("003", "004", "020", "029")]
+  assert [int(pixel) % 100 for pixel in batch["image"][:, 0, 0, 0]] == [int(id) for id in batch["id"]]
+  strangers = [sources[0], MemorySource(sources[0].clips, [f"other/{id}" for id in sources[0].ids])]
+  with pytest.raises(DataError, match="2 sources of a mixture have no id in common"):
+    train_batches(strangers, spec, VIEW, recipe, 0, on_bad="skip")
+
+
 def test_unreadable_pictures_give_way_in_training():
   source = pictures(bad=(2, 3))
   batches = train_batches([source], SPEC, VIEW, RECIPE, 0, on_bad="skip")

@@ -96,7 +96,7 @@ def test_other_files_are_no_pictures_and_empty_classes_count(folder):
     ("folders(pth=pets):val", SpecError, "no option of folders 'pth'; did you mean 'path'"),
     ("folder(path=pets):val", SpecError, "no data 'folder'; did you mean 'folders'"),
     ("folders(path=pets):val[6:]", DataError, "has 6"),
-    ("no_such.module:Attribute:val", SpecError, "cannot be imported"),
+    ("no_such.module:Attribute:val", SpecError, "cannot import"),
   ],
 )
 def test_what_is_wrong_is_said(folder, data, error, message):
@@ -216,7 +216,7 @@ def test_slices(folder):
 
 def test_a_source_of_ones_own_is_sliced_too(monkeypatch):
   monkeypatch.setattr(
-    sources, "_attribute", lambda name: lambda split, n: MemorySource([photo(seed=i) for i in range(n)])
+    sources, "import_attribute", lambda kind, name: lambda split, n: MemorySource([photo(seed=i) for i in range(n)])
   )
   part = sources.open_source("mine:Source(n=5):val[1:3]")
   assert [part.id(i) for i in range(2)] == ["picture/0001.png", "picture/0002.png"]

@@ -16,7 +16,6 @@ read here. Memory stays at a few batches however long the source is.
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from robust_compress import provenance
 from robust_compress.data import image_ops
 from robust_compress.data.order import Order, hash_of
 from robust_compress.specs import nearest
@@ -86,7 +86,7 @@ def eval_batches(
     return _good(image_ops.to_input(picture.clip, input, view), picture, source, index)
 
   n_batches = -(-len(source) // batch_size)
-  return _backend(backend)(row, range(n_batches * n_rows), n_rows, size, source, n_threads or _n_cores())
+  return _backend(backend)(row, range(n_batches * n_rows), n_rows, size, source, n_threads or provenance.n_cores())
 
 
 def _good(image: np.ndarray, picture: Picture, source: Source, index: int, skipped: bool = False) -> Row:
@@ -116,24 +116,28 @@ def train_batches(
   a gap, each example once in each. Order, crop, flip and, with several sources of the same ids (one set at several
   points), the source of an example are pure functions of (seed, epoch, id): leaving examples out changes nothing for
   the others. Batches are as in `eval_batches` and always full. Under on_bad='skip' an unreadable picture gives way to
-  the next readable one in the order, and its row has skipped True.
+  the next readable one in the order, and its row has skipped True; of a mixture whose sources lost different pictures,
+  those that all have are drawn.
 
   Raises:
-    DataError: as in `eval_batches`; sources of different ids; no readable picture at all.
+    DataError: as in `eval_batches`; sources of different ids, under 'skip' of none in common; no readable picture.
   """
   n_rows = _rows_per_host(recipe.batch_size, n_hosts)
-  ids = _common_ids(sources)
-  order, skip, size = Order(ids, seed), _skips(on_bad), _Size(sources[0], input, view)
+  skip, size = _skips(on_bad), _Size(sources[0], input, view)
+  ids, places = _common_ids(sources, skip)
+  order = Order(ids, seed)
   run = _backend(backend)
 
-  def drawn(position: int) -> tuple[int, int, Source]:
+  def drawn(position: int) -> tuple[int, Source, int]:
+    """(epoch, source, where the example stands in it)."""
     epoch, index = order(position)
-    return epoch, index, sources[hash_of("source", seed, epoch, ids[index]) % len(sources)]
+    number = hash_of("source", seed, epoch, ids[index]) % len(sources)
+    return epoch, sources[number], places[number][index]
 
   def readable(position: int) -> tuple[int, Picture]:
     """The first position from this one on whose picture can be read, with the picture."""
     for candidate in range(position, position + len(ids)):
-      _, index, source = drawn(candidate)
+      _, source, index = drawn(candidate)
       try:
         return candidate, source.picture(index)
       except DataError as error:
@@ -145,15 +149,15 @@ def train_batches(
   def row(local: int) -> Row:
     position = local // n_rows * recipe.batch_size + host * n_rows + local % n_rows
     found, picture = readable(position)
-    epoch, index, source = drawn(found)
-    size.check(picture.clip, ids[index])
-    rng = np.random.Generator(np.random.Philox(key=hash_of("augment", seed, epoch, ids[index])))
+    epoch, source, index = drawn(found)
+    size.check(picture.clip, source.id(index))
+    rng = np.random.Generator(np.random.Philox(key=hash_of("augment", seed, epoch, source.id(index))))
     image = _augmented(picture.clip, rng, size.size, input, view, recipe)
     return _good(image, picture, source, index, skipped=found != position)
 
   def batches(start_step: int = 0) -> Iterator[Batch]:
     positions = range(start_step * n_rows, 2**62 // n_rows * n_rows)
-    return run(row, positions, n_rows, size, sources[0], n_threads or _n_cores())
+    return run(row, positions, n_rows, size, sources[0], n_threads or provenance.n_cores())
 
   return batches
 
@@ -231,11 +235,6 @@ def _backend(name: str) -> Callable[..., Iterator[Batch]]:
   return _BACKENDS[name]
 
 
-def _n_cores() -> int:
-  """Those this process may use, which under a scheduler are fewer than the machine has."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _batch(rows: Sequence[Row], source: Source, images: np.ndarray | None = None) -> Batch:
   """Rows as arrays. `images` are those of the rows where they are stacked already."""
   example = next((row.target for row in rows if row.target is not None), None) or source.target(0)
@@ -288,13 +287,20 @@ def _skips(on_bad: str) -> bool:
   return on_bad == "skip"
 
 
-def _common_ids(sources: Sequence[Source]) -> list[str]:
+def _common_ids(sources: Sequence[Source], skip: bool) -> tuple[list[str], list[Sequence[int]]]:
+  """The ids that all sources have, in the order of the first, and where they stand in each."""
   first, *others = [[source.id(index) for index in range(len(source))] for source in sources]
-  for number, ids in enumerate(others, 1):
-    if ids != first:
-      differ = next((i for i, pair in enumerate(itertools.zip_longest(first, ids)) if pair[0] != pair[1]))
-      raise DataError(
-        f"sources of a mixture must have the same ids in the same order; source {number} has {len(ids)}, the first "
-        f"{len(first)}, and they differ from example {differ} on. Compress the same data for every point"
-      )
-  return first
+  if all(ids == first for ids in others):
+    return first, [range(len(first))] * len(sources)
+  if not skip:
+    number, ids = next((number, ids) for number, ids in enumerate(others, 1) if ids != first)
+    differ = next((i for i, pair in enumerate(itertools.zip_longest(first, ids)) if pair[0] != pair[1]))
+    raise DataError(
+      f"sources of a mixture must have the same ids in the same order; source {number} has {len(ids)}, the first "
+      f"{len(first)}, and they differ from example {differ} on. Compress the same data for every point"
+    )
+  places = [{id: index for index, id in enumerate(ids)} for ids in (first, *others)]
+  common = [id for id in first if all(id in place for place in places)]
+  if not common:
+    raise DataError(f"the {len(sources)} sources of a mixture have no id in common; compress the same data for all")
+  return common, [[place[id] for id in common] for place in places]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import os
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from robust_compress.data import files, image_ops, tfds_source
-from robust_compress.specs import key_of, nearest, parse_data
-from robust_compress.types import Data, DataError, Picture, Source, SpecError, View
+from robust_compress.specs import import_attribute, key_of, nearest, parse_data
+from robust_compress.types import Data, DataError, Picture, Source, View
 
 SOURCES: dict[str, tuple[Callable[..., Source] | str, str]] = {
   "folders": (files.folders, "path/split/class/picture; split 'all': path/class/picture"),
@@ -52,20 +51,11 @@ def _opened(data: Data, data_dir: Path) -> Source:
   if callable(entry):
     factory = functools.partial(entry, data.split, data_dir)
   elif ":" in entry:
-    factory = functools.partial(_attribute(entry), data.split)
+    factory = functools.partial(import_attribute("data", entry), data.split)  # attribute(split, **options)
   else:
     factory = functools.partial(tfds_source.open_tfds, entry, data.split, data_dir)
   _check_options(data, factory)
   return factory(**dict(data.options))
-
-
-def _attribute(name: str) -> Callable[..., Source]:
-  """'package.module:attribute', to be called as attribute(split, **options)."""
-  module, _, attribute = name.partition(":")
-  try:
-    return getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError) as error:
-    raise SpecError(f"data {name!r} cannot be imported ({error}); expected package.module:attribute") from error
 
 
 def _check_options(data: Data, factory: Callable[..., Source]) -> None:

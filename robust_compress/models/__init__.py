@@ -17,7 +17,7 @@ from robust_compress import specs
 from robust_compress.models.callable import as_model, from_callable
 from robust_compress.models.export import export
 from robust_compress.models.weights import load_weights, template
-from robust_compress.types import InputSpec, ModelSpec, Published, SpecError, Weights
+from robust_compress.types import InputSpec, ModelSpec, Published, Weights
 
 __all__ = ["MODELS", "Classifier", "export", "from_callable", "load_model", "load_weights", "template"]
 
@@ -140,9 +140,4 @@ def load_model(name: str) -> ModelSpec:
     return MODELS[name]()
   if ":" not in name:
     raise specs.nearest("model", name, MODELS, "robust-compress list models")
-  module, _, attribute = name.partition(":")
-  try:
-    own = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError) as error:
-    raise SpecError(f"model {name!r} cannot be imported ({error}); expected package.module:attribute") from error
-  return as_model(own, name)
+  return as_model(specs.import_attribute("model", name), name)

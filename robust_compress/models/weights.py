@@ -9,7 +9,6 @@ Weights.source   'random'               initialised from the seed
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_compress import convert
+from robust_compress.provenance import sha256_file
 from robust_compress.types import ModelSpec, WeightsError
 
 SHIPPED = Path(__file__).parent / "shipped"  # <name>-<8 digits of sha256>.safetensors, each with its card
@@ -69,17 +69,11 @@ def locate(model: ModelSpec, files: Files = None) -> Path:
   expected = detail if kind == "file" else "".join(re.findall(r"-([0-9a-f]{8})\.pth$", detail))
   if not path.is_file():
     raise WeightsError(f"{model.name}: no file {path}; expected its weights, {model.base.source}")
-  if not (actual := sha256(path)).startswith(expected):
+  if not (actual := sha256_file(path)).startswith(expected):
     raise WeightsError(
       f"{model.name}: {path} has SHA-256 {actual}, expected {expected}…; it is another file or damaged"
     )
   return path
-
-
-def sha256(path: str | os.PathLike) -> str:
-  """Hex digits of a file's hash, as 'file:<sha256>' wants them."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _initialiser(model: ModelSpec) -> Callable[[int], Any]:

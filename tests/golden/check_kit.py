@@ -17,7 +17,7 @@ import numpy as np
 import reference
 import torch
 
-from robust_compress import convert, models
+from robust_compress import convert, models, provenance
 from robust_compress.codecs import load_codec
 from robust_compress.data import labels, sources
 from robust_compress.types import Weights
@@ -34,7 +34,7 @@ BATCH = 50
 def logits(name: str, path: Path, image: np.ndarray) -> np.ndarray:
   """Ours, float32[b k]."""
   model = models.load_model(name)
-  model = dataclasses.replace(model, base=Weights(f"file:{models.weights.sha256(path)}"))
+  model = dataclasses.replace(model, base=Weights(f"file:{provenance.sha256_file(path)}"))
   variables = models.load_weights(model, path)
   apply = jax.jit(lambda variables, image: model.apply(variables, {"image": image})[0])
   with jax.default_matmul_precision("highest"):
