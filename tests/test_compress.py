@@ -14,8 +14,9 @@ import pytest
 from robust_compress import compress as module
 from robust_compress.codecs import load_codec
 from robust_compress.compress import Job, compress, finish, write_shards
+from robust_compress.data import shards
 from robust_compress.data.cache import CodedSource
-from robust_compress.data.shards import read_manifest
+from robust_compress.data.shards import Plan, read_manifest
 from robust_compress.data.stored_zip import StoredZip
 from robust_compress.types import CodecError, DataError, LevelError, SpecError, StoreError
 from tests.fakes import MemorySource, ShiftCodec, photo
@@ -165,6 +166,32 @@ def test_damaged_shards_are_made_again(tmp_path, damage, manifest):
   run(source, tmp_path, verify=damage == "flip")
   assert sorted(source.reads) == list(range(10, 15))
   assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["[]", '{"files": [], "skipped": []}', '{"skipped": 3}', "null"])
+def test_a_manifest_of_another_shape_is_damaged(tmp_path, text):
+  (tmp_path / "manifest.json").write_text(text)
+  with pytest.raises(StoreError, match=r"manifest.json is damaged \(.*\); delete it and run compress again"):
+    read_manifest(tmp_path)
+
+
+def test_every_changed_byte_of_a_shard_is_damage_or_harmless(tmp_path):
+  """Zip's own fields among them: a flag that claims encryption, another compression, a size out of the world."""
+  path = tmp_path / "shard-00000-of-00001.zip"
+  with open(path, "wb") as file, shards.ShardWriter(file, Plan("s", "c", 1, 1, 1, False), "x") as shard:
+    shard.add(0, "a", b"blob", b"", 1, 1)
+  whole, n_damaged = path.read_bytes(), 0
+  for offset in range(len(whole)):
+    path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0xFF]) + whole[offset + 1 :])
+    try:
+      shards.read_shard(path)
+    except StoreError:
+      n_damaged += 1
+    shards.is_whole(path)
+  assert n_damaged > len(whole) / 2
+  path.unlink()
+  with pytest.raises(StoreError, match="is missing; run compress again"):
+    shards.read_shard(path)
 
 
 # --------------------------------------------------------------------------------------------- full, killed

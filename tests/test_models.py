@@ -16,7 +16,7 @@ import pytest
 from golden import model_cases, seeded
 from golden.model_cases import CASES, N_CLASSES
 
-from robust_compress import convert, models
+from robust_compress import convert, models, provenance
 from robust_compress.models.layers import BatchNorm, StochasticDepth
 from robust_compress.types import InputSpec, ModelSpec, SpecError, Weights, WeightsError
 
@@ -110,7 +110,7 @@ def test_architecture_traces_in_both_types(name, dtype):
 def test_unknown_names_are_told_the_nearest():
   with pytest.raises(SpecError, match=r"no model 'resnet50.a1_in'; did you mean 'resnet50.a1_in1k'\?"):
     models.load_model("resnet50.a1_in")
-  with pytest.raises(SpecError, match="cannot be imported"):
+  with pytest.raises(SpecError, match="cannot import"):
     models.load_model("no.such.module:MODEL")
   with pytest.raises(SpecError, match="is a PosixPath; expected a ModelSpec"):
     models.load_model("pathlib:Path")
@@ -222,6 +222,13 @@ def test_swin_takes_pictures_smaller_than_its_window():
   assert small.shape == (1, N_CLASSES)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (32, 128), (70, 70)])
+def test_a_transformer_names_the_size_that_it_was_made_for(size):
+  model = spec_of(CASES["vit"])
+  with pytest.raises(SpecError, match=r"takes pictures of 64x64, not \d+x\d+; use input=model, or .* crop=64"):
+    jax.eval_shape(model.module().apply, models.template(model), jnp.zeros((1, *size, 3)))
+
+
 # -------------------------------------------------------------------------------------------- base weights
 
 
@@ -249,7 +256,7 @@ def test_random_weights_are_a_function_of_the_seed():
 @pytest.mark.parametrize("keyed", ["path", "by source", "by name"])
 def test_weights_come_from_the_file_of_that_hash(saved, keyed):
   model, variables, path = saved
-  model = with_source(model, f"file:{models.weights.sha256(path)}")
+  model = with_source(model, f"file:{provenance.sha256_file(path)}")
   files = {"path": path, "by source": {model.base.source: path}, "by name": {model.name: path}}[keyed]
   jax.tree.map(np.testing.assert_array_equal, models.load_weights(model, files), variables)
   with pytest.raises(WeightsError, match=r"expected 0000…; it is another file"):

@@ -8,6 +8,7 @@ block:  x ─┬─norm1─attention─(+)─┬─norm2─mlp─(+)─▶
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 
 from robust_compress import convert
 from robust_compress.models.layers import LayerNorm, Mlp, StochasticDepth, dense_init, depth_rates
+from robust_compress.types import SpecError
 
 
 class Attention(nn.Module):
@@ -55,8 +57,11 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
   """Normalised pictures float[b h w 3] to logits float32[b n_classes].
 
-  The positions fix the picture's size: variables made for one size fit no other. `dropout` is stochastic depth;
-  there is no batch norm, so `batch_norm` changes nothing.
+  The positions fix the picture's size: variables made for one size fit no other, and pictures are square. `dropout` is
+  stochastic depth; there is no batch norm, so `batch_norm` changes nothing.
+
+  Raises:
+    SpecError: pictures of another size than the variables are for.
   """
 
   width: int
@@ -70,6 +75,7 @@ class VisionTransformer(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    self._check_size(*x.shape[1:3])
     patch = (self.patch, self.patch)
     x = nn.Conv(self.width, patch, patch, "VALID", dtype=self.dtype, kernel_init=dense_init, name="patch_embed")(x)
     x = x.reshape(x.shape[0], -1, self.width)
@@ -82,6 +88,18 @@ class VisionTransformer(nn.Module):
     x = LayerNorm(dtype=self.dtype, name="norm")(x[:, 0])
     x = nn.Dense(self.n_classes, dtype=self.dtype, kernel_init=dense_init, name="head")(x)
     return x.astype(jnp.float32)
+
+  def _check_size(self, height: int, width: int) -> None:
+    """A picture of another shape with as many patches would pass unnoticed, and one cut to whole patches too."""
+    side = height // self.patch
+    if self.has_variable("params", "pos_embed"):
+      side = math.isqrt(self.get_variable("params", "pos_embed").shape[1] - 1)
+    size = side * self.patch
+    if (height, width) != (size, size):
+      raise SpecError(
+        f"this Vision Transformer takes pictures of {size}x{size}, not {width}x{height}; use input=model, or a view "
+        f"that ends in that size, such as crop={size}"
+      )
 
 
 vit_tiny = partial(VisionTransformer, 192, 12, 3)
