@@ -17,10 +17,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import PIL
 from ml_collections import ConfigDict
 
 from robust_compress import codecs, convert, evaluate, models, provenance, settings, specs, store, tasks
-from robust_compress.data import cache, catalogue, labels, shards, sources
+from robust_compress.data import cache, catalogue, image_ops, labels, shards, sources
 from robust_compress.models.export import export as write_export
 from robust_compress.rate import Resolved, search_level
 from robust_compress.types import (
@@ -28,6 +29,7 @@ from robust_compress.types import (
   Cell,
   Clip,
   Codec,
+  CodecError,
   Data,
   DataError,
   LevelError,
@@ -35,6 +37,7 @@ from robust_compress.types import (
   Point,
   Source,
   SpecError,
+  StoreError,
   Weights,
   WeightsError,
 )
@@ -43,10 +46,16 @@ SAMPLE = 200  # pictures on which a target rate's level is sought
 
 
 class Bench:
-  """Opens what cells name. Nothing here trains, codes a data set, or writes a row."""
+  """Opens what cells name. Nothing here trains, codes a data set, or writes a row.
 
-  def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-    self.config, self.workdir = config, workdir
+  Args:
+    config: of the study.
+    workdir: its folder.
+    replace: weights that were trained under other conditions count as absent, instead of being an error.
+  """
+
+  def __init__(self, config: ConfigDict, workdir: pathlib.Path, replace: bool = False):
+    self.config, self.workdir, self.replace = config, workdir, replace
     self.task = tasks.load_task(config.task)
     self.data_dir = pathlib.Path(config.data_dir)
     self.models: dict[str, ModelSpec] = {}
@@ -112,8 +121,13 @@ class Bench:
     return shards.read_manifest(self.coded_dir(data, point)) is not None
 
   def coded_dir(self, data: str, point: Point) -> pathlib.Path:
-    """Shards do not depend on how a model is fed, nor on which study asks: only on the pictures and the point."""
-    key = specs.key_of([_geometry(specs.parse_data(data)), str(point)])
+    """Shards do not depend on how a model is fed, nor on which study asks: only on the pictures and the point.
+
+    A target rate is also named by its level: another study of this workdir may have found another one for it.
+    """
+    resolved = self.resolved(point)
+    level = [] if resolved is None else [resolved.level]
+    key = specs.key_of([_geometry(specs.parse_data(data)), str(point), *level])
     return self.workdir / "coded" / f"{point.codec}-{key}"
 
   def level(self, point: Point) -> float:
@@ -121,22 +135,37 @@ class Bench:
     return self.resolve(point).level if point.level is None else point.level
 
   def resolve(self, point: Point) -> Resolved:
-    """The level that stands for a target rate: sought once, on a sample of the test data, and kept in the workdir."""
+    """The level that stands for a target rate: sought once, on a sample of the test data, and kept in the workdir.
+
+    It is sought again where the data or the codec is no longer that on which it was found.
+    """
     found = self.resolved(point)
     if found is None:
       codec = self.codec(point)
       levels, continuous = _ladder(codec)
       found = search_level(self._rate_at(point), levels, point.bpp or 0, continuous=continuous)
-      store.write_atomic(self._level_path(point), json.dumps({"point": str(point), **found._asdict()}).encode())
+      fields = {"point": str(point), **self._sought_on(point), **found._asdict()}
+      store.write_atomic(self._level_path(point), json.dumps(fields).encode())
     return found
 
   def resolved(self, point: Point) -> Resolved | None:
-    """What `resolve` kept, if it did."""
+    """What `resolve` kept, if it did, and if it still holds. None for a point that has a level of its own."""
     path = self._level_path(point)
-    if not path.exists():
+    if point.bpp is None or not path.exists():
       return None
     fields = json.loads(path.read_text())
+    try:
+      if any(fields.get(name) != value for name, value in self._sought_on(point).items()):
+        return None
+    except (DataError, CodecError):
+      pass  # a report is drawn without the data and the codec: what was found then stands
     return Resolved(**{name: fields[name] for name in Resolved._fields})
+
+  def _sought_on(self, point: Point) -> dict[str, str]:
+    data = self.config.test_data
+    source = self._once(("source", data), lambda: self.source(data).fingerprint())
+    codec = self._once(("codec", point), lambda: self.codec(point).fingerprint())
+    return {"source": source, "codec": codec}
 
   def _level_path(self, point: Point) -> pathlib.Path:
     data = specs.parse_data(self.config.test_data)
@@ -182,10 +211,31 @@ class Bench:
     return self.workdir / "weights" / f"{model.replace(':', '.')}-{specs.weights_key(weights)}"
 
   def is_ready(self, model: str, weights: Weights) -> bool:
-    """Raises TrainError for a user's function, before anything is coded for training it."""
-    if not weights.source and self.models[model].call is not None:
+    """Whether the weights are there, and are what training would make now.
+
+    Raises:
+      TrainError: a user's function, before anything is coded for training it.
+      StoreError: they were trained under other conditions, which are shown, and `replace` is not set.
+    """
+    if weights.source:
+      return True
+    if self.models[model].call is not None:
       raise models.callable.not_trainable(model)
-    return bool(weights.source) or (self.weights_dir(model, weights) / "variables.safetensors").exists()
+    directory = self.weights_dir(model, weights)
+    if differences := self._differences(model, weights):
+      if not self.replace:
+        remedy = "give --replace to train them again (the folder is kept under another name), or use another workdir"
+        raise StoreError(f"{directory} was trained under other conditions: {'; '.join(differences)}; {remedy}")
+      return False
+    return (directory / "variables.safetensors").exists()
+
+  def _differences(self, model: str, weights: Weights) -> list[str]:
+    """Conditions in which a training found in the workdir is not today's. Without a folder no data is opened."""
+    path = self.weights_dir(model, weights) / "weights.json"
+    if not path.exists():
+      return []
+    old, new = json.loads(path.read_text()).get("fingerprint", {}), self._conditions(self.models[model], weights)
+    return [f"{name} {old.get(name, 'unknown')} there, {new[name]} now" for name in new if old.get(name) != new[name]]
 
   def variables(self, model: str, weights: Weights) -> dict[str, Any]:
     """The numbers, as nested numpy arrays. Raises WeightsError where they are not trained yet."""
@@ -194,10 +244,10 @@ class Bench:
       return {}  # a function of another framework holds its own
     if weights.source:
       return models.load_weights(dataclasses.replace(spec, base=weights), self._files.get(model))
-    path = self.weights_dir(model, weights) / "variables.safetensors"
-    if not path.exists():
-      raise WeightsError(f"{model}: the weights of {path.parent.name} are not trained yet; run train first")
-    return load_variables(path)
+    directory = self.weights_dir(model, weights)
+    if not self.is_ready(model, weights):
+      raise WeightsError(f"{model}: the weights of {directory.name} are not trained yet; run train first")
+    return load_variables(directory / "variables.safetensors")
 
   def predictor(self, model: str) -> Callable[[Any], evaluate.Predict]:
     """variables -> predict; compiled once, whatever the number of weights."""
@@ -207,12 +257,22 @@ class Bench:
     predict = evaluate.foreign(spec.call, self.task)
     return lambda variables: predict
 
-  def keep_variables(self, model: str, weights: Weights, variables: Mapping[str, Any]) -> None:
-    """Writes what was trained, with its description beside it. The safetensors file comes last: it marks the end."""
+  def claim_weights(self, model: str, weights: Weights) -> None:
+    """Says in their folder what is about to be trained, so that only the same training goes on there.
+
+    Under `replace`, a folder of other conditions is first put away as <folder>.<n>.
+    """
     directory = self.weights_dir(model, weights)
-    description = {"model": model, "weights": specs.weights_to_json(weights)}
+    if self._differences(model, weights):
+      n = sum(1 for _ in directory.parent.glob(f"{directory.name}.*"))
+      directory.rename(f"{directory}.{n}")
+    conditions = self._conditions(self.models[model], weights)
+    description = {"model": model, "weights": specs.weights_to_json(weights), "fingerprint": conditions}
     store.write_atomic(directory / "weights.json", json.dumps(description, indent=2).encode())
-    save_variables(directory / "variables.safetensors", variables)
+
+  def keep_variables(self, model: str, weights: Weights, variables: Mapping[str, Any]) -> None:
+    """Writes what was trained beside its description. This file marks the end."""
+    save_variables(self.weights_dir(model, weights) / "variables.safetensors", variables)
 
   # --------------------------------------------------------------------------------------- fingerprints
 
@@ -221,7 +281,7 @@ class Bench:
     model = self.models[cell.model]
     return {
       "codec": self._codec_fingerprint(cell.test),
-      "data": self._data_fingerprint(cell.data),
+      "data": self._data_fingerprint(model, cell.data),
       "input": _fed(model, cell.data),
       "metric": f"{self.task.name} {self.task.version}",
       "weights": self._weights_fingerprint(model, cell.weights),
@@ -233,20 +293,31 @@ class Bench:
     return {"precision": self.config.precision, "device": jax.default_backend()}
 
   def _codec_fingerprint(self, point: Point) -> str:
-    return "" if point == NONE else self._once(("codec", point), lambda: self.codec(point).fingerprint())
+    """With the level, once it is known, that stands for a target rate."""
+    if point == NONE:
+      return ""
+    codec, resolved = self._once(("codec", point), lambda: self.codec(point).fingerprint()), self.resolved(point)
+    return codec if resolved is None else f"{codec} at level {resolved.level:g}"
 
-  def _data_fingerprint(self, data: str) -> str:
-    return self._once(("data", data), lambda: self.source(data).fingerprint())
+  def _data_fingerprint(self, model: ModelSpec, data: str) -> str:
+    """Of the pictures, and of their labels as the model counts them."""
+    return self._once(("data", model.name, data), lambda: self.labelled(model, data).fingerprint())
 
   def _weights_fingerprint(self, model: ModelSpec, weights: Weights) -> str:
     """Of the whole chain back to the base: what each was trained on, by which codec, and on what device."""
     if weights.source:
       return specs.key_of(specs.weights_to_json(weights))
-    init = "" if weights.init is None else self._weights_fingerprint(model, weights.init)
-    coded = [self._codec_fingerprint(point) for point in weights.points]
-    fed = [self._data_fingerprint(weights.data), _fed(model, weights.data), coded]
-    parts = [init, fed, weights.recipe, weights.seed, self.arithmetic]
-    return specs.key_of(parts)
+    return specs.key_of([self._conditions(model, weights), weights.recipe, weights.seed])
+
+  def _conditions(self, model: ModelSpec, weights: Weights) -> dict[str, str]:
+    """What weights that are trained here depend on, beside what they are asked to be."""
+    return {
+      "codec": ", ".join(self._codec_fingerprint(point) for point in weights.points),
+      "data": self._data_fingerprint(model, weights.data),
+      "init": "" if weights.init is None else self._weights_fingerprint(model, weights.init),
+      "input": _fed(model, weights.data, crops=True),
+      **self.arithmetic,
+    }
 
   def _once(self, key: Any, compute: Any) -> str:
     if key not in self._fingerprints:
@@ -254,13 +325,13 @@ class Bench:
     return self._fingerprints[key]
 
 
-def _fed(model: ModelSpec, data: str) -> str:
-  """How the model is fed: under input=asis its geometry says nothing, its normalisation still does."""
+def _fed(model: ModelSpec, data: str, crops: bool = False) -> str:
+  """How the model is fed. Under input=asis its geometry says nothing, apart from how random crops are resized."""
   spec = model.input
-  normalised = f"mean {spec.mean}, std {spec.std}"
+  made_by = f"mean {spec.mean}, std {spec.std}, geometry {image_ops.VERSION}, pillow {PIL.__version__}"
   if specs.parse_data(data).view.input == "asis":
-    return f"as is, {normalised}"
-  return f"resize {spec.resize}, crop {spec.size}, {spec.interpolation}, {normalised}"
+    return f"as is, {f'{spec.interpolation}, ' if crops else ''}{made_by}"
+  return f"resize {spec.resize}, crop {spec.size}, {spec.interpolation}, {made_by}"
 
 
 def _geometry(data: Data) -> str:
@@ -297,7 +368,8 @@ def trained(workdir: str | os.PathLike) -> dict[str, tuple[str, Weights, pathlib
   for path in sorted(pathlib.Path(workdir).glob("weights/*/variables.safetensors")):
     fields = json.loads((path.parent / "weights.json").read_text())
     weights = specs.weights_from_json(fields["weights"])
-    found[specs.weights_key(weights)] = fields["model"], weights, path
+    if path.parent.name.endswith(specs.weights_key(weights)):  # and not put away by --replace
+      found[specs.weights_key(weights)] = fields["model"], weights, path
   return found
 
 

@@ -132,7 +132,7 @@ def role(cell: Cell, base: Weights | None = None) -> str:
   """'A', 'B', 'C', 'control', 'matrix', 'mixed' or 'relative': the part a cell plays in a report.
 
   `base` names the study's base weights where they were themselves trained here from others, as when control weights
-  are taken as base. Without it, weights are base when they were not trained here, or here but from random ones.
+  are taken as base. Without it, weights are base when they were not trained here, or on originals from random ones.
   """
   weights = cell.weights
   if cell.target != "labels":
@@ -147,8 +147,11 @@ def role(cell: Cell, base: Weights | None = None) -> str:
 
 
 def is_base(weights: Weights) -> bool:
-  """Whether these are weights that a study starts from: given from outside, random, or trained from random ones."""
-  return weights.init is None or (weights.init.init is None and weights.init.source == "random")
+  """Whether these are weights that a study starts from: given from outside, random, or trained on originals from
+  random ones."""
+  if weights.init is None:
+    return True
+  return weights.init == Weights("random") and all(is_original(point) for point in weights.points)
 
 
 def describe(cell: Cell, base: Weights | None = None) -> str:

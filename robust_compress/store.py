@@ -3,6 +3,7 @@
     workdir/rows/<cell key>.json            a Row                       ─┐
     workdir/rows/archive/<key>.<n>.json     what --replace put aside     ├─ compact ─▶ rows.jsonl, rows.parquet
     workdir/records/<cell key>.npz          per-example records, ids and bootstrap replicates of the same cell
+    workdir/records/archive/<key>.<n>.npz   those of the archived row
     workdir/.lock                           held while a command writes here
 
 A row is looked up by its cell and guarded by its fingerprint: the same cell measured under other conditions is an
@@ -95,9 +96,11 @@ class Store:
 
   def _archive(self, path: epath.Path) -> None:
     """A copy, so that a kill between archiving and replacing leaves the old row in force."""
-    archive = path.parent / "archive"
-    n = sum(1 for _ in archive.glob(f"{path.stem}.*.json"))
-    write_atomic(archive / f"{path.stem}.{n}.json", path.read_bytes())
+    write_atomic(path.parent / "archive" / f"{path.stem}.{self._n_archived(path)}.json", path.read_bytes())
+
+  def _n_archived(self, path: epath.Path) -> int:
+    """How often a row was replaced."""
+    return sum(1 for _ in (path.parent / "archive").glob(f"{path.stem}.*.json"))
 
   def put_records(
     self,
@@ -105,8 +108,17 @@ class Store:
     ids: Sequence[str],
     records: Mapping[str, np.ndarray],
     replicates: Mapping[str, np.ndarray] | None = None,
+    replace: bool = False,
   ) -> None:
-    """Keeps what a row was computed from. Comes before the row: a row promises that its records are there."""
+    """Keeps what a row was computed from. Comes before the row: a row promises that its records are there.
+
+    With `replace`, those of the row that stands are archived under the number that it will get.
+    """
+    path = self.records_path(cell)
+    if replace and self.has(cell) and path.exists():
+      archived = path.parent / "archive" / f"{path.stem}.{self._n_archived(self.row_path(cell))}.npz"
+      if not archived.exists():  # else a kill came between records and row, and these are already the new ones
+        write_atomic(archived, path.read_bytes())
     write_records(self.records_path(cell), ids, records, replicates)
 
   def records(self, cell: Cell) -> tuple[list[str], dict[str, np.ndarray]]:

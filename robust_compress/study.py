@@ -21,15 +21,16 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from robust_compress import compress as coding
 from robust_compress import evaluate as evaluation
-from robust_compress import parallel, planning, protocols, provenance, showcase, specs, store
+from robust_compress import files, parallel, planning, protocols, provenance, showcase, specs, store
 from robust_compress import train as training
 from robust_compress.bench import Bench
 from robust_compress.cells import chain, grids, grouped, points_of
@@ -38,7 +39,7 @@ from robust_compress.evaluate import Evaluation, Predict, Targets
 from robust_compress.metric_writers import tensorboard
 from robust_compress.protocols import Grid
 from robust_compress.report import report
-from robust_compress.types import NONE, Cell, Point, Weights
+from robust_compress.types import NONE, Cell, Point, StoreError, Weights
 
 LOG = logging.getLogger("robust_compress")
 Coding = tuple[str, Point]  # a data set to be coded at a point
@@ -50,15 +51,21 @@ class Study:
   Args:
     config: as `settings.default_config()`; see `configs/` for examples.
     workdir: folder of everything that is kept; made when absent.
-    replace: measure rows anew whose fingerprint is not what it would be now, and archive the old ones.
+    replace: measure, train and code anew what was made under other conditions than today's, and archive the old rows,
+      records and weights.
+
+  Raises:
+    StoreError: a workdir in a bucket.
   """
 
   def __init__(self, config: ConfigDict, workdir: str | os.PathLike, replace: bool = False):
+    if not files.is_local(workdir):
+      raise StoreError(f"workdir {workdir} is not a folder of this machine; mount the bucket and name the mounted path")
     parallel.initialize()
     jax.config.update("jax_default_matmul_precision", config.precision)
     self.config, self.workdir, self.replace = config, pathlib.Path(workdir), replace
     self.store = store.Store(self.workdir)
-    self.bench = Bench(config, self.workdir)
+    self.bench = Bench(config, self.workdir, replace)
 
   # ---------------------------------------------------------------------------------- what there is to do
 
@@ -138,6 +145,7 @@ class Study:
     with self._working():
       for model, cells in grouped(self.missing(), lambda cell: cell.model):
         self._evaluate_model(model, cells)
+      parallel.barrier("evaluated")  # the first host writes the rows, and the others may be asked for what is missing
 
   @property
   def page(self) -> pathlib.Path:
@@ -157,21 +165,35 @@ class Study:
 
   @contextmanager
   def _working(self) -> Iterator[None]:
-    """The workdir is this command's alone, and its log is written there; nests."""
-    if parallel.host() != 0:
-      yield
-      return
-    with store.lock(self.workdir), _log_file(self.workdir / "log.txt"):
+    """The workdir is this command's alone, and its log is written there; nests.
+
+    The first host locks it for all. Where it cannot, none begins, and none is left waiting.
+    """
+    with ExitStack() as stack:
+      failure = None
+      if parallel.host() == 0:
+        try:
+          stack.enter_context(store.lock(self.workdir))
+          stack.enter_context(_log_file(self.workdir / "log.txt"))
+        except Exception as error:
+          failure = error
+      all_well = parallel.n_hosts() == 1 or bool(parallel.gather(np.array([failure is None])).all())
+      if failure is not None:
+        raise failure
+      if not all_well:
+        raise StoreError(f"{self.workdir} could not be locked by the first host; its own message says why")
       yield
 
   # ------------------------------------------------------------------------------------ parts of the verbs
 
   def _code(self, data: str, point: Point) -> None:
-    source, directory = self.bench.source(data), self.bench.coded_dir(data, point)
-    job = coding.Job(
-      source, self.bench.codec(point), self.bench.level(point), directory, str(point), self.config.on_bad
-    )
-    coding.write_shards(job, host=parallel.host(), n_hosts=parallel.n_hosts(), n_workers=self.config.n_workers or None)
+    source, level = self.bench.source(data), self.bench.level(point)
+    directory = self.bench.coded_dir(data, point)
+    job = coding.Job(source, self.bench.codec(point), level, directory, str(point), self.config.on_bad)
+    coding.write_shards(
+      job, host=parallel.host(), n_hosts=parallel.n_hosts(),
+      n_workers=self.config.n_workers or None, replace=self.replace,
+    )  # fmt: skip
     parallel.barrier(f"coded {directory.name}")
     if parallel.host() == 0:
       coding.finish(job)
@@ -186,11 +208,14 @@ class Study:
       sources, model.input, view, recipe, weights.seed,
       host=parallel.host(), n_hosts=parallel.n_hosts(), backend=self.config.backend, on_bad=self.config.on_bad,
     )  # fmt: skip
+    if parallel.host() == 0:
+      self.bench.claim_weights(name, weights)
+    parallel.barrier(f"claimed {directory.name}")
     LOG.info("training %s", protocols.describe(Cell("", name, weights, weights.data, NONE)))
     variables = training.train(
       model, self.bench.task, batches, recipe, directory,
       variables=self.bench.variables(name, weights.init), n_examples=len(sources[0]), seed=weights.seed,
-      writer=tensorboard(directory / "tensorboard") if self.config.tensorboard else None,
+      writer=tensorboard(directory / "tensorboard") if self.config.tensorboard and parallel.host() == 0 else None,
       checkpoint_every=self.config.checkpoint_every or None,
     )  # fmt: skip
     if parallel.host() == 0:
@@ -202,8 +227,10 @@ class Study:
     predictor = self.bench.predictor(name)
     for (weights, data), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
       predict = predictor(self.bench.variables(name, weights))
-      relative = any(cell.target != "labels" for cell in group)
-      own = self._pass(predict, name, data, NONE, {"labels": None}, keep_predictions=True) if relative else None
+      own = None
+      if any(cell.target != "labels" for cell in group):
+        labelled = any(cell.test == NONE and cell.target == "labels" for cell in group)  # else it may have no labels
+        own = self._pass(predict, name, data, NONE, {"labels": None} if labelled else {}, keep_predictions=True)
       for test, here in grouped(group, lambda cell: cell.test):
         targets = {cell.target: None if own is None or cell.target == "labels" else own.as_self() for cell in here}
         reused = own is not None and test == NONE and set(targets) == {"labels"}
@@ -238,7 +265,7 @@ class Study:
     row, replicates = evaluation.row(
       cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=self._provenance(cell)
     )
-    self.store.put_records(cell, found.ids, found.records[cell.target], replicates)
+    self.store.put_records(cell, found.ids, found.records[cell.target], replicates, self.replace)
     self.store.put(row, self.replace)
     LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
 

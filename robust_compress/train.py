@@ -9,6 +9,7 @@ two with half of it each, and four microbatches equal one (batch norm and dropou
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -77,14 +78,13 @@ def train(
   _claim(workdir, {"model": model.name, "recipe": recipe.canonical(), "n_steps": n_steps, "seed": seed}, chief)
   checkpoint_every = checkpoint_every or min(max(n_steps // 20, 50), 2000)
 
-  model = model.bound(dtype=recipe.dtype, batch_norm=recipe.batch_norm, dropout=recipe.dropout)
-  optimizer = optim.optimizer(recipe, n_steps, groups)
+  parts = (model, task, recipe, n_steps, mesh, tuple(groups))
+  optimizer, step_fn = _compiled(*parts) if _is_hashable(parts) else _compiled.__wrapped__(*parts)
   fresh = initial_state(variables, optimizer, recipe, seed)
   checkpoints = Checkpoints(workdir / "checkpoints")
   restored = checkpoints.restore(fresh)
   state = parallel.replicate(fresh if restored is None else restored, mesh)
   start = int(fresh.step if restored is None else restored.step)
-  step_fn = train_step(model, task, recipe, optimizer, optim.schedule(recipe, n_steps), mesh)
 
   jsonl = JsonlWriter(workdir / "metrics.jsonl")
   writers = [jsonl, *([writer] if writer else [])] if chief else []
@@ -117,6 +117,24 @@ def train(
     getattr(stream, "close", lambda: None)()
     checkpoints.close()
   return result(state, recipe)
+
+
+@functools.lru_cache(maxsize=2)
+def _compiled(
+  model: ModelSpec, task: Task, recipe: Recipe, n_steps: int, mesh: Mesh, groups: tuple[optim.Group, ...]
+) -> tuple[optax.GradientTransformation, Callable]:
+  """(optimiser, step), compiled once for the weights that a study finetunes alike on different points."""
+  model = model.bound(dtype=recipe.dtype, batch_norm=recipe.batch_norm, dropout=recipe.dropout)
+  optimizer = optim.optimizer(recipe, n_steps, groups)
+  return optimizer, train_step(model, task, recipe, optimizer, optim.schedule(recipe, n_steps), mesh)
+
+
+def _is_hashable(value: Any) -> bool:
+  """A user's ModelSpec may hold lists or arrays."""
+  try:
+    return isinstance(hash(value), int)
+  except TypeError:
+    return False
 
 
 def initial_state(

@@ -22,6 +22,7 @@ from robust_compress.types import DataError, Picture, SpecError
 
 SPLITS = {"train": 4000, "val": 500, "test": 1000}  # and how many pictures each has unless told
 _MIN_SIZE, _MAX_SIZE = 16, 2048
+_KEPT_BYTES = 192_000_000  # of rendered pictures that a source keeps in memory
 
 
 class Scenes:
@@ -51,6 +52,7 @@ class Scenes:
       raise SpecError(f"scenes(n={n}): n is at least 1")
     self.split, self.size, self.seed = split, size, seed
     self.n = SPLITS[split] if n is None else n
+    self._kept: dict[int, np.ndarray] = {}
 
   def __len__(self) -> int:
     return self.n
@@ -63,8 +65,17 @@ class Scenes:
     return {"label": np.array(self._label(self._checked(index)), np.int32)}
 
   def picture(self, index: int) -> Picture:
-    """uint8[1 h w 3], rendered now; there is no file, so no bytes are known."""
-    return Picture(self.rendered(index).image[None], None)
+    """uint8[1 h w 3], the caller's own; there is no file, so no bytes are known.
+
+    Rendered once, as far as memory is set aside: a study reads every picture again for each point. None is dropped for
+    another: data is read from end to end, and then whatever was read last is what is wanted last.
+    """
+    image = self._kept.get(index)
+    if image is None:
+      image = self.rendered(index).image
+      if (len(self._kept) + 1) * image.nbytes <= _KEPT_BYTES:
+        self._kept[index] = image  # threads that meet here keep equal pictures
+    return Picture(image[None].copy(), None)
 
   def scene(self, index: int) -> Scene:
     """What is in the picture."""
