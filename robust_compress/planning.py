@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 
 from robust_compress import optim, protocols, specs
-from robust_compress.types import DataError, Point, Weights
+from robust_compress.types import DataError, Point, Source, Weights
 
 if typing.TYPE_CHECKING:
   from robust_compress.study import Study
@@ -52,18 +52,28 @@ def _steps(study: Study, weights: Weights) -> int | None:
 def _bytes(study: Study, codings: list[tuple[str, Point]], untrained: list[tuple[str, Weights]]) -> str:
   """Coded pictures by the size of a few of them; weights with two checkpoints and the optimiser's moments."""
   try:
-    coded = sum(_coded_bytes(study, data, point) for data, point in codings)
+    sources = {data: study.bench.source(data) for data, _ in codings}
   except DataError:
     return "? (the data is not on this machine)"
+  try:
+    coded = sum(_coded_bytes(study, sources[data], point) for data, point in codings)
+  except DataError as error:
+    return f"? ({error})"
   weights = sum(4 * 7 * study.bench.models[model].n_params for model, _ in untrained)
   return (
     f"about {(coded + weights) / 1e6:,.0f} MB ({coded / 1e6:,.0f} MB of pictures, {weights / 1e6:,.0f} MB of weights)"
   )
 
 
-def _coded_bytes(study: Study, data: str, point: Point) -> int:
-  source, codec = study.bench.source(data), study.bench.codec(point)
-  indices = range(0, len(source), max(1, len(source) // SAMPLE))
-  clips = [source.picture(index).clip for index in indices]
+def _coded_bytes(study: Study, source: Source, point: Point) -> int:
+  """By the sample's pictures that can be read. Raises DataError where none can."""
+  codec, clips, bad = study.bench.codec(point), [], None
+  for index in range(0, len(source), max(1, len(source) // SAMPLE)):
+    try:
+      clips.append(source.picture(index).clip)
+    except DataError as error:  # told, or skipped, when it is to be coded
+      bad = error
+  if bad is not None and not clips:
+    raise bad
   coded = codec.encode(clips, [study.bench.level(point)] * len(clips))
-  return sum(len(one.blob) for one in coded) * len(source) // len(clips)
+  return sum(len(one.blob) for one in coded) * len(source) // max(1, len(clips))

@@ -61,6 +61,7 @@ def test_skipped_pictures_leave_no_gap(tmp_path):
   cached = coded_source(source, tmp_path, on_bad="skip")
   assert [cached.id(i) for i in range(len(cached))] == [source.id(i) for i in range(12) if i not in source.bad]
   assert np.array_equal(cached.index["position"], [1, 2, 3, 4, 5, 7, 8, 9, 10])
+  assert [cached.find(i) for i in range(13)] == [None, 0, 1, 2, 3, 4, None, 5, 6, 7, 8, None, None]
   assert cached.manifest.skipped[0] == ("picture/0000.png", "picture/0000.png: truncated")
 
 

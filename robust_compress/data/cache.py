@@ -61,6 +61,11 @@ class CodedSource:
   def fingerprint(self) -> str:
     return key_of([dataclasses.asdict(self.manifest.plan), self.manifest.files[shards.INDEX]])
 
+  def find(self, position: int) -> int | None:
+    """Where the picture stands here that stands at `position` in the source; None where it was skipped."""
+    index = int(np.searchsorted(self.index["position"], position))
+    return index if index < len(self) and self.index["position"][index] == position else None
+
   def blob(self, index: int) -> bytes:
     """The coded bytes of one picture. Raises StoreError, naming the shard, where they are damaged."""
     entry = self._entry(index)
