@@ -103,6 +103,13 @@ def test_a_base_that_was_trained_here_is_still_a_base():
   ]
 
 
+def test_weights_trained_from_random_ones_on_coded_pictures_are_no_base():
+  trained = Weights("", Weights("random"), "scenes:train", (POINTS[0],), '{"epochs":9}')
+  assert not protocols.is_base(trained)
+  assert [role(GRID.cell(trained, point)) for point in (POINTS[0], POINTS[1])] == ["C", "matrix"]
+  assert "finetuned on jpeg@5" in protocols.describe(GRID.cell(trained, NONE))
+
+
 def test_control_weights_may_be_the_base():
   control = GRID.finetuned((NONE,), 0)
   grid = dataclasses.replace(GRID, base=control)

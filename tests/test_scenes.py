@@ -43,6 +43,25 @@ def grey(image):
 # ----------------------------------------------------------------------------------------------- source
 
 
+def test_pictures_are_rendered_once_as_far_as_memory_goes(monkeypatch):
+  rendered = []
+
+  def render(scene, size, time):
+    rendered.append(scene)
+    return scenes.renderer.render(scene, size, time)
+
+  monkeypatch.setattr(scenes, "render", render)
+  monkeypatch.setattr(scenes, "_KEPT_BYTES", 2 * 16 * 16 * 3)
+  source = scenes.Scenes("val", size=16, n=3)
+  first = [source.picture(i).clip for i in range(3)]
+  kept = [clip.copy() for clip in first]
+  for clip in first:
+    clip[:] = 0  # the caller's own
+  for _ in range(2):
+    np.testing.assert_array_equal([source.picture(i).clip for i in range(3)], kept)
+  assert len(rendered) == 3 + 2  # the third picture has no room
+
+
 def test_a_picture_is_the_same_bits_in_any_thread_order_and_forever():
   source = scenes.Scenes("train", size=64)
   alone = [source.picture(i).clip for i in range(12)]

@@ -96,6 +96,18 @@ def test_another_fingerprint_is_shown_and_replaced_on_demand(store):
   assert archived == [250, 1]
 
 
+def test_records_are_archived_with_their_row(store):
+  other = dataclasses.replace(ROW, fingerprint={**ROW.fingerprint, "codec": "another"})
+  for round, row in enumerate((ROW, other, ROW)):
+    for attempt in range(2):  # as when a kill comes between records and row
+      store.put_records(CELL, ["a"], {"correct": np.array([10 * round + attempt])}, replace=round > 0)
+    store.put(row, replace=round > 0)
+  archive = sorted((store.workdir / "records" / "archive").iterdir())
+  assert [path.name.split(".")[-2] for path in archive] == ["0", "1"]
+  assert [np.load(path)["records/correct"].item() for path in archive] == [1, 11]
+  assert store.records(CELL)[1]["correct"].item() == 21
+
+
 def test_a_damaged_row_is_named(store):
   store.put(ROW)
   path = store.row_path(CELL)

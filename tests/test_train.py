@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -262,6 +263,18 @@ def test_another_training_in_the_workdir_is_not_gone_on_with(tmp_path):
     train(tmp_path, changed(steps=1), seed=1)
   with pytest.raises(TrainError, match="use another workdir"):
     train(tmp_path, changed(steps=1, momentum=0.5))
+
+
+def test_equal_trainings_are_compiled_once(tmp_path):
+  before = training._compiled.cache_info()
+  recipe = changed(steps=1, learning_rate=0.3)
+  for name in ("one", "two"):
+    train(tmp_path / name, recipe)
+  after = training._compiled.cache_info()
+  assert (after.misses - before.misses, after.hits - before.hits) == (1, 1)
+  assert (tmp_path / "one" / "metrics.jsonl").read_bytes() == (tmp_path / "two" / "metrics.jsonl").read_bytes()
+  train(tmp_path / "list", recipe, model=dataclasses.replace(MODEL, rules=([],)))  # not hashable, and no less right
+  assert losses(tmp_path / "list") == losses(tmp_path / "one")
 
 
 def test_batches_that_end_or_have_another_size(tmp_path):
