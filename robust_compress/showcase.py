@@ -1,4 +1,4 @@
-"""The few pictures that a report shows: originals, and what the shards hold of them at every point, with their bytes."""
+"""The few pictures that a report shows: originals, and what the shards hold of them at every point."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from robust_compress.report import (
   published,
   report,
   save_examples,
+  tables,
 )
 from robust_compress.report.paired import Paired
 from robust_compress.store import Store
@@ -246,9 +247,40 @@ def test_other_pictures_are_not_paired(store, tmp_path):
     ids, records = store.records(row.cell)
     renamed = [*ids[:-1], "another"] if protocols.role(row.cell) == "C" else ids
     other.put_records(row.cell, renamed, records, store.replicates(row.cell))
-  [gain] = (g for g in compare.gains(one_panel(rows), Paired(other)) if g.choice == "base")
-  assert gain.difference.interval is None
-  assert gain.p_value is None
+  panel = one_panel(rows)
+  gains = compare.gains(panel, Paired(other))
+  assert {(g.difference, g.recovered, g.p_value) for g in gains} == {(None, None, None)}
+  table = tables.gain_table(gains, panel)
+  assert ("other pictures", "missing") in table.body[0]
+  assert "not compared" in table.notes[0]
+  assert {one.role for one in compare.cheapest(panel, Paired(other))} == {"B", "relative"}
+  assert "other pictures" in text_of(report(rows, tmp_path / "report", results=other))
+
+
+def test_rows_of_other_numbers_of_pictures_are_not_compared_either():
+  cells = plan(("baseline", "shifted", "finetuned"))
+  rows = [measure(None, cell) for cell in cells if str(cell.test) in ("jpeg@10", "jpeg@20", "none")]
+  rows = [dataclasses.replace(row, n=N - (str(row.cell.test) == "jpeg@10")) for row in rows]
+  panel = one_panel(rows)
+  found = {str(gain.test): gain for gain in compare.gains(panel, Paired())}
+  assert found["jpeg@10"].difference is not None
+  assert found["jpeg@10"].recovered is None
+  assert found["jpeg@20"].recovered is not None
+  assert [one.lowest.test for one in compare.cheapest(panel, Paired())] == [POINTS[2]] * 2
+  assert all(one.rate is None and one.accuracy is None for one in compare.bjontegaard(panel, Paired()))
+
+
+def test_the_order_of_ids_is_not_of_the_pictures(store, tmp_path):
+  other = Store(tmp_path)
+  rows = [row for row in store.rows() if str(row.cell.test) in ("jpeg@10", "none")]
+  for row in rows:
+    ids, records = store.records(row.cell)
+    step = -1 if protocols.role(row.cell) == "C" else 1
+    other.put_records(
+      row.cell, ids[::step], {name: values[::step] for name, values in records.items()}, store.replicates(row.cell)
+    )
+  whole, turned = (compare.gains(one_panel(rows), Paired(results)) for results in (store, other))
+  assert [(g.difference, g.p_value) for g in turned] == [(g.difference, g.p_value) for g in whole]
 
 
 def test_both_bases_where_control_is_better(tmp_path):

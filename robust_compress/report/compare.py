@@ -33,7 +33,7 @@ class Gain(NamedTuple):
   a: Sample | None
   b: Sample
   c: Sample
-  difference: Estimate | None  # C − B, turned so that more is better
+  difference: Estimate | None  # C − B, turned so that more is better; None where they are of different pictures
   recovered: Estimate | None  # (C − B) / (A − B); None where A − B is not clearly a loss
   p_value: float | None  # McNemar, C against B
 
@@ -63,7 +63,7 @@ def _gain(panel: Panel, paired: Paired, choice: str, a: Sample | None, b: Sample
   if a is not None:
     recovered = paired.estimate(lambda *abc: rate.recovered(*map(better, abc)).item(), metric, a, b, c)
     loss = paired.estimate(lambda a, b: better(a - b), metric, a, b)
-    if recovered is not None and loss.interval is not None and recovered.interval is None:
+    if recovered is not None and loss and loss.interval is not None and recovered.interval is None:
       recovered = None  # too many resamples show no loss: a share of nothing
   return Gain(c.test, c.bpp, choice, a, b, c, difference, recovered, paired.mcnemar(b, c, metric))
 
@@ -175,7 +175,7 @@ class Cheapest(NamedTuple):
 
 
 def cheapest(panel: Panel, paired: Paired) -> list[Cheapest]:
-  """Per role and codec. Needs a baseline, except for 'relative', where the original scores itself."""
+  """Per role and codec, of the settings measured on the baseline's pictures; 'relative' needs no baseline."""
   return [
     one
     for codec in panel.codecs(("B", "C", "relative"))
@@ -190,7 +190,11 @@ def _cheapest(panel: Panel, paired: Paired, role: str, codec: Point) -> Cheapest
   if role == "relative":
     reference = 1.0 if metric.is_fraction else None
   curve = _rated(panel.curve(role, codec), metric.name)
-  if not curve or reference is None:
+  if reference is None:
+    return None
+  beside = () if role == "relative" else (panel.baseline,)
+  curve = [sample for sample in curve if not paired.differ(*beside, sample)]
+  if not curve:
     return None
   losses = [_loss(panel, paired, role, sample) for sample in curve]
   allowed = LOSS if metric.is_fraction else LOSS * abs(reference)

@@ -1,7 +1,8 @@
 """Functions of several cells' metrics, with intervals by their paired replicates.
 
 The store keeps the metric of every cell under the same resamples of the same pictures, so a difference is taken
-resample by resample. Cells on other pictures (some skipped), or without replicates, are compared without an interval.
+resample by resample. Cells on other pictures, some skipped by one of them, are not compared: their difference would be
+one of pictures too. From rows alone, without replicates, there are differences and no intervals.
 """
 
 from __future__ import annotations
@@ -46,13 +47,24 @@ class Paired:
   def estimate(
     self, function: Callable[..., float | None], metric: str, *samples: Sample, most: int | None = None
   ) -> Estimate | None:
-    """function(value of each sample), its interval by `most` replicates; None where a value is missing or undefined."""
+    """function(value of each sample), its interval by `most` replicates.
+
+    None where a value is missing or undefined, and where the samples are of different pictures.
+    """
+    if self.differ(*samples):
+      return None
     values = [sample.value(metric) for sample in samples]
     point = None if any(value is None for value in values) else function(*values)
     if point is None or not np.isfinite(point):
       return None
     drawn = self._replicates(metric, samples)
     return Estimate(float(point), None if drawn is None else _interval(function, [values[:most] for values in drawn]))
+
+  def differ(self, *samples: Sample) -> bool:
+    """Whether the samples are known to be of different pictures: by ids, or by their number where ids are not kept."""
+    rows = [row for sample in samples for row in sample.rows]
+    read = [self._of(row.cell) for row in rows]
+    return len({row.n for row in rows}) > 1 or len({r[0] for r in read if r is not None}) > 1
 
   def with_seeds(self, panel: Panel) -> Panel:
     """The panel with intervals over pictures and trainings on what was trained several times."""
@@ -71,30 +83,30 @@ class Paired:
     """Exact p-value that two samples are right equally often, on their first seeds; None for other metrics."""
     read = [self._of(sample.rows[0].cell) for sample in (a, b)]
     name = _BINARY.get(metric, "")
-    if not all(r is not None and name in r[2] for r in read) or read[0][0] != read[1][0]:
+    if self.differ(a, b) or not all(r is not None and name in r[2] for r in read):
       return None
     return float(statistics.mcnemar(read[0][2][name].astype(bool), read[1][2][name].astype(bool)).p_value)
 
   def _replicates(self, metric: str, samples: tuple[Sample, ...]) -> list[np.ndarray] | None:
-    """One array a sample, over its seeds; None unless all are of the same pictures."""
-    arrays, pictures = [], set()
+    """One array a sample, over its seeds; None unless all are stored, and equally many."""
+    arrays = []
     for sample in samples:
       read = [self._of(row.cell) for row in sample.rows]
       if any(r is None or metric not in r[1] for r in read):
         return None
-      pictures |= {r[0] for r in read}
       if len({len(r[1][metric]) for r in read}) != 1:
         return None
       arrays.append(statistics.over_seeds(np.array([r[1][metric] for r in read])))
-    return arrays if len(pictures) == 1 and len({len(a) for a in arrays}) == 1 else None
+    return arrays if len({len(a) for a in arrays}) == 1 else None
 
   def _of(self, cell: Cell):
-    """(ids, replicates, records) of a cell; None where the store has none."""
+    """(ids, replicates, records) of a cell, in the order of the ids; None where the store has none."""
     if self._results is not None and cell not in self._read:
       try:
         ids, records = self._results.records(cell)
-        binary = {name: records[name] for name in _BINARY.values() if name in records}
-        self._read[cell] = (tuple(str(i) for i in ids), self._results.replicates(cell) or {}, binary)
+        order, _ = statistics.align(ids, ids)
+        binary = {name: records[name][order] for name in _BINARY.values() if name in records}
+        self._read[cell] = (tuple(sorted(ids)), self._results.replicates(cell) or {}, binary)
       except (StoreError, OSError, KeyError, TypeError):
         self._read[cell] = None  # rows alone, as in a published results folder
     return self._read.get(cell)

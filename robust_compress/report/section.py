@@ -24,11 +24,13 @@ _RECOVERED = (
 )
 _CHEAPEST = (
   "A setting counts when it and every dearer one measured stay within the loss. 'Interval too': from which setting on "
-  "the whole paired 95 % interval of the loss does. Interpolated: where the curve crosses the bound."
+  "the whole paired 95 % interval of the loss does. Interpolated: where the curve crosses the bound. Settings measured "
+  "over other pictures than the baseline are left out."
 )
 _BJONTEGAARD = (
   "BD-rate: bits more (+) or fewer (−) for equal accuracy, on average over the range both curves cover. BD-accuracy: "
-  "gain at equal rate. A dash where they share no range. Intervals hold the rates fixed."
+  "gain at equal rate. A dash where they share no range, or are of different "
+  "pictures. Intervals hold the rates fixed."
 )
 _PUBLISHED = (
   "Only numbers that stand in a text or a table; stars in the figures. Weights, views and metric code differ in detail."

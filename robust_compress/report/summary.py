@@ -55,8 +55,8 @@ def _setting(one: Cheapest) -> str:
 
 
 def _what_comes_back(panel: Panel, gains: Sequence[Gain]) -> str:
-  """At the lowest rate with both B and C."""
-  base = [gain for gain in gains if gain.choice == "base" and gain.bpp is not None]
+  """At the lowest rate with both B and C of the same pictures."""
+  base = [gain for gain in gains if gain.choice == "base" and None not in (gain.bpp, gain.difference)]
   if not base:
     return ""
   lowest, metric = min(base, key=lambda gain: gain.bpp), panel.metric
@@ -68,7 +68,7 @@ def _what_comes_back(panel: Panel, gains: Sequence[Gain]) -> str:
     bounds = [f"{100 * x:.0f}".replace("-", "−") for x in lowest.recovered.interval or ()]
     interval = f" [{', '.join(bounds)}]" if bounds else ""
     text += f", which recovers {names.percent_text(lowest.recovered.value)}{interval} of the loss"
-  elif lowest.difference is not None and not lowest.difference.excludes(0):
+  elif not lowest.difference.excludes(0):
     text += ", a difference within the noise of the test pictures"
   return text + "."
 

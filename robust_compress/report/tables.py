@@ -46,7 +46,7 @@ def _p_text(p: float | None) -> str:
 
 
 def gain_table(gains: Sequence[Gain], panel: Panel) -> Table:
-  """C − B, recovered share and McNemar; twice where control weights are a better base."""
+  """C − B, recovered share and McNemar; twice where control weights are a better base. Other pictures are said so."""
   metric, both = panel.metric, any(gain.choice == "control" for gain in gains)
   columns = [("codec", False), ("setting", False), ("bpp", True), ("A", True), ("B", True), ("C", True)]
   columns += [
@@ -60,10 +60,13 @@ def gain_table(gains: Sequence[Gain], panel: Panel) -> Table:
   for g in compare.by_rate(list(gains)):
     a, b, c = (metric.text(sample.value(metric.name)) if sample else "–" for sample in (g.a, g.b, g.c))
     row = (names.codec_title(g.test), names.setting_text(g.test), names.bpp_text(g.bpp), a, b, c)
-    row += (*_estimate(g.difference, metric), *_share(g.recovered), _p_text(g.p_value))
+    difference = (("other pictures", "missing"), "") if g.difference is None else _estimate(g.difference, metric)
+    row += (*difference, *_share(g.recovered), _p_text(g.p_value))
     body.append(((f"A and B from {g.choice} weights",) if both else ()) + row)
   columns = [("base", False)] * both + columns
-  return Table(f"What finetuning brings back, {metric.title}", tuple(columns), tuple(body))
+  apart = "Other pictures: B and C were measured over different ones (some were skipped), and are not compared."
+  notes = (apart,) if any(g.difference is None for g in gains) else ()
+  return Table(f"What finetuning brings back, {metric.title}", tuple(columns), tuple(body), notes)
 
 
 def bjontegaard_table(results: Sequence[Bjontegaard], panel: Panel) -> Table:
