@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from robust_compress import bench, protocols, settings, specs, store, study
+from robust_compress import bench, parallel, protocols, settings, specs, store, study
+from robust_compress.data.scenes import Scenes
 from robust_compress.types import NONE, DataError, SpecError, StoreError, WeightsError
 
 TESTS = pathlib.Path(__file__).parent
@@ -105,6 +108,124 @@ def test_other_conditions_are_shown_not_mixed(finished, tmp_path):
   study.Study(tiny_config(), tmp_path)  # puts the process's precision back
 
 
+def altered(path, change):
+  """Changes the fields of a JSON file."""
+  fields = json.loads(path.read_text())
+  change(fields)
+  path.write_text(json.dumps(fields))
+
+
+@pytest.fixture
+def without_rows(finished, tmp_path):
+  """A copy of the finished workdir in which everything is to be measured again, from what lies there."""
+  shutil.copytree(finished[0].workdir, tmp_path / "copy", ignore=shutil.ignore_patterns("rows", "records", "report"))
+  return tmp_path / "copy"
+
+
+def test_weights_trained_under_other_conditions_are_refused_or_trained_again(finished, without_rows):
+  original = finished[0]
+  cell = next(cell for cell in original.cells if protocols.role(cell) == "C")
+  directory = without_rows / original.bench.weights_dir(cell.model, cell.weights).relative_to(original.workdir)
+  altered(directory / "weights.json", lambda fields: fields["fingerprint"].update(data="of yesterday"))
+  opened = study.Study(tiny_config(), without_rows)
+  for verb in (opened.plan, opened.train, opened.evaluate):
+    with pytest.raises(StoreError, match=r"data of yesterday there, .* now; give --replace"):
+      verb()
+  replacing = study.Study(tiny_config(), without_rows, replace=True)
+  assert "to train     3 steps for 1 weights" in replacing.plan()
+  with pytest.raises(WeightsError, match="run train first"):
+    replacing.bench.variables(cell.model, cell.weights)
+  replacing.train()
+  assert "of yesterday" in (directory.parent / f"{directory.name}.0" / "weights.json").read_text()
+  assert bench.trained(without_rows)[specs.weights_key(cell.weights)][2] == directory / "variables.safetensors"
+  assert "to train     0 steps" in opened.plan()
+  for name in ("variables.safetensors", "weights.json"):
+    assert (directory / name).read_bytes() == (original.workdir / "weights" / directory.name / name).read_bytes()
+
+
+def test_pictures_coded_otherwise_are_refused_or_coded_again(finished, without_rows):
+  original = finished[0]
+  cell = next(cell for cell in original.cells if protocols.role(cell) == "B")
+  manifest = (
+    without_rows / original.bench.coded_dir(cell.data, cell.test).relative_to(original.workdir) / "manifest.json"
+  )
+  whole = manifest.read_bytes()
+  altered(manifest, lambda fields: fields["plan"].update(codec="of yesterday"))
+  with pytest.raises(StoreError, match=r"of yesterday.*--replace"):
+    study.Study(tiny_config(), without_rows).compress()
+  study.Study(tiny_config(), without_rows, replace=True).compress()
+  assert manifest.read_bytes() == whole
+
+
+def test_a_workdir_in_a_bucket_is_refused():
+  with pytest.raises(StoreError, match="mount the bucket"):
+    study.Study(tiny_config(), "gs://bucket/work")
+
+
+def test_conditions_name_all_that_feeds_the_model(finished):
+  opened, _ = finished
+  row = next(row for row in opened.store.rows() if protocols.role(row.cell) == "C")
+  assert "pillow" in row.fingerprint["input"]
+  [description] = opened.workdir.glob(f"weights/*-{specs.weights_key(row.cell.weights)}/weights.json")
+  assert "as is, bicubic" in json.loads(description.read_text())["fingerprint"]["input"]  # of random crops
+
+
+def test_the_order_of_labels_is_part_of_the_data(tmp_path):
+  for folder, names in (("two", ("a", "b")), ("one", ("b",))):
+    for name in names:
+      (tmp_path / folder / name).mkdir(parents=True)
+      Image.new("RGB", (32, 32)).save(tmp_path / folder / name / "0.png")
+  fingerprints = set()
+  for train in ("one", "two"):
+    data = {"test_data": "folders(path=one):all", "train_data": f"folders(path={train}):all"}
+    opened = study.Study(tiny_config(**data, data_dir=str(tmp_path)), tmp_path / train)
+    [cell] = [cell for cell in opened.cells if protocols.role(cell) == "A"]
+    fingerprints.add(opened.bench.fingerprint(cell)["data"])
+    if train == "one":
+      assert fingerprints == {opened.bench.source(cell.data).fingerprint()}  # nothing to map
+  assert len(fingerprints) == 2
+
+
+class Unlabelled(Scenes):
+  """Pictures of which nobody said what they show."""
+
+  classes = ()
+
+  def target(self, index):
+    return {}
+
+
+def test_against_itself_a_model_needs_no_labels(tmp_path):
+  data = {"test_data": "test_study:Unlabelled(size=32,n=9,input=asis):test", "train_data": ""}
+  recipe = settings.recipe_config()
+  config = tiny_config(**data, protocols=("relative",), points=("jpeg@5",), base_recipe=recipe, recipe=recipe)
+  opened = study.Study(config, tmp_path)
+  opened.compress()
+  opened.evaluate()
+  [row] = opened.store.rows()
+  assert (row.cell.target, row.n) == ("self", 9)
+
+
+@pytest.mark.parametrize("host", [0, 1])
+def test_no_host_begins_where_the_first_cannot_lock(tmp_path, monkeypatch, host):
+  opened = study.Study(tiny_config(), tmp_path)
+  told = []
+
+  def gather(flags):
+    told.append(bool(flags))
+    return np.array([[False], flags])
+
+  def busy(workdir):
+    raise StoreError("in use")
+
+  for name, answer in (("host", lambda: host), ("n_hosts", lambda: 2), ("gather", gather)):
+    monkeypatch.setattr(parallel, name, answer)
+  monkeypatch.setattr(store, "lock", busy)
+  with pytest.raises(StoreError, match=("in use", "locked by the first host")[host]):
+    opened.compress()
+  assert told == [host == 1]
+
+
 @pytest.mark.parametrize(
   ("changes", "error", "text"),
   [
@@ -133,6 +254,21 @@ def test_a_target_rate_is_resolved_once_and_shared_with_training(tmp_path):
   [row] = [row for row in opened.store.rows() if protocols.role(row.cell) == "B"]
   assert str(row.cell.test) == "webp@1.2bpp"
   assert row.bpp == pytest.approx(1.2, rel=0.05)
+
+  point = row.cell.test
+  assert row.fingerprint["codec"].endswith(f" at level {level}")
+  [kept] = opened.workdir.glob("levels/*.json")
+  before = opened.bench.fingerprint(row.cell), opened.bench.coded_dir(row.cell.data, point)
+  altered(kept, lambda fields: fields.update(level=level + 1))
+  after = opened.bench.fingerprint(row.cell), opened.bench.coded_dir(row.cell.data, point)
+  assert {name for name in before[0] if before[0][name] != after[0][name]} == {"codec"}
+  assert before[1] != after[1]
+  [finetuned] = [cell for cell in opened.cells if protocols.role(cell) == "C"]
+  with pytest.raises(StoreError, match=rf"codec .* at level {level} there, .* at level {level + 1} now"):
+    opened.bench.is_ready(finetuned.model, finetuned.weights)
+  altered(kept, lambda fields: fields.update(codec="of yesterday"))
+  assert opened.bench.resolved(point) is None
+  assert opened.bench.level(point) == level  # sought again
 
 
 def test_a_rate_out_of_reach_is_no_error_and_no_row(tmp_path):
