@@ -89,7 +89,8 @@ CASES = {
   ),
 }
 
-WITHOUT_REFERENCE = ("mobilenet_v2_tf.in1k",)  # rows of the table whose weights have no PyTorch layout
+# Rows of the table whose weights have no PyTorch layout, or whose network is our own and stands nowhere else.
+WITHOUT_REFERENCE = ("mobilenet_v2_tf.in1k", "nano.random", "nano.scenes")
 
 
 def reference_of(name: str) -> str:
