@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -279,12 +280,16 @@ def test_a_rate_out_of_reach_is_no_error_and_no_row(tmp_path):
   assert {str(row.cell.test) for row in opened.store.rows()} == {"none", "jpeg@5"}
 
 
-def run_in_process(workdir, kill_after=None):
-  """The command line on the tiny config, killed (-9) after some seconds if asked; its exit status."""
+def start(workdir, **environment):
   arguments = ["run", f"--config={TESTS / 'tiny_study.py'}", f"--workdir={workdir}"]
   command = [sys.executable, "-m", "robust_compress", *arguments]
-  environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-  process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), **environment}
+  return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run_in_process(workdir, kill_after=None):
+  """The command line on the tiny config, killed (-9) after some seconds if asked; its exit status."""
+  process = start(workdir)
   if kill_after is None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
@@ -295,7 +300,17 @@ def run_in_process(workdir, kill_after=None):
   return process.returncode
 
 
-@pytest.mark.parametrize("milestone", ["coded/*/shard-*", "weights/*/checkpoints/*", "records/*.npz"])
+@pytest.mark.parametrize(
+  "milestone",
+  [
+    "coded/*/shard-*",
+    "weights/*/training.json",
+    "weights/*/checkpoints/*",
+    "weights/*/variables.safetensors",
+    "records/*.npz",
+    "rows/*.json",
+  ],
+)
 def test_killed_at_any_moment_the_rerun_gives_identical_rows(finished, tmp_path, milestone):
   opened, _ = finished
 
@@ -306,6 +321,19 @@ def test_killed_at_any_moment_the_rerun_gives_identical_rows(finished, tmp_path,
   run_in_process(tmp_path, wait)
   assert list(tmp_path.glob(milestone))
   run_in_process(tmp_path)
+  assert numbers(tmp_path) == numbers(opened.workdir)
+
+
+def test_two_hosts_give_the_rows_of_one(finished, tmp_path):
+  opened, _ = finished
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+  shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "1"}
+  hosts = [start(tmp_path, **shared, JAX_PROCESS_ID=str(host)) for host in (0, 1)]
+  for host in hosts:
+    _, errors = host.communicate(timeout=300)
+    assert host.returncode == 0, errors.decode()
   assert numbers(tmp_path) == numbers(opened.workdir)
 
 
