@@ -1,7 +1,7 @@
 """The command line: `robust-compress run --config=FILE[:arg] --workdir=DIR [--config.key=value …]`.
 
-Thin on purpose: every command is one call of `study.Study` or of a table. Errors that a user can mend are printed as
-one line and exit with status 2.
+Thin on purpose: every command is one call of `study.Study`, of `bench.export` or of a table. Errors that a
+user can mend are printed as one line and exit with status 2.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
       report    rows                               ──▶ report/report.html
 
 Each verb does only what is not on disk yet, so a study that was cut off is finished by running it again. The command
-line calls what stands here and nothing else:
+line's verbs are the methods of `Study`:
 
     study = Study(config, "runs/mine")
     study.run()
