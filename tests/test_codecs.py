@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from robust_compress.codecs import CODECS, canonical_point, check_level, load_codec
-from robust_compress.codecs import pillow as pillow_codecs
-from robust_compress.codecs.pillow import pack, unpack
+from robust_compress.codecs import CODECS, canonical_point, check_level, frames, load_codec
+from robust_compress.codecs.frames import pack, unpack
 from robust_compress.specs import parse_point
 from robust_compress.types import NONE, CodecError, LevelError, SpecError
 from tests.fakes import photo
@@ -228,7 +227,7 @@ def test_a_bomb_is_refused_by_its_header():
 
 def test_many_frames_count_together_against_the_limit(monkeypatch):
   blob = coded(load_codec("jpeg"), photo(10, 10, n_frames=3))
-  monkeypatch.setattr(pillow_codecs, "MAX_PIXELS", 299)
+  monkeypatch.setattr(frames, "MAX_PIXELS", 299)
   with pytest.raises(CodecError, match="over the limit of 299 pixels"):
     load_codec("jpeg").decode([blob])
 

@@ -2,18 +2,13 @@
 
     clip[t h w 3] ──save(quality)──▶ bytes of one file a frame ──open──▶ clip[t h w 3]
 
-A still picture is the plain file, so that any viewer opens it. A clip of several frames is
-
-    'CLIP' │ uint32 t │ uint32 × t lengths │ file │ file │ …          (little endian; the table is paid for)
-
+A still picture is the plain file; a clip of several frames is one file a frame behind a table, as in `frames.py`.
 Files carry pixels only: no profile, no EXIF, no thumbnail. Decoding ignores what foreign files carry of these.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +17,10 @@ import numpy as np
 import PIL
 from PIL import AvifImagePlugin, Image, features
 
+from robust_compress.codecs import frames
 from robust_compress.specs import format_call, format_number
 from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError
 
-MAX_PIXELS = 89_478_485  # of a whole clip, t·h·w; for one picture this is Pillow's own limit
-_MAGIC = b"CLIP"
 _END = b"\xff\xd9"  # end of image, end of codestream
 
 # Pictures are coded in many threads at once; a pool of its own inside every AVIF decoder would only be in their way.
@@ -44,7 +38,7 @@ class PillowCodec:
     SpecError: an option outside its choices; names them.
     LevelError: a level outside `levels[0]..levels[-1]`, or a fraction where levels are whole; names the range.
     CodecError: a picture that the format cannot hold; bytes that are not this format, are cut short, or declare more
-      than `MAX_PIXELS` pixels.
+      than `frames.MAX_PIXELS` pixels.
   """
 
   name: str
@@ -72,17 +66,13 @@ class PillowCodec:
 
   def decode(self, blobs: Sequence[bytes]) -> list[Clip]:
     """Files to uint8[t h w 3] clips. Nothing is allocated before the declared size is checked."""
-    return [self._decode_one(blob) for blob in blobs]
+    return [frames.decode_frames(blob, self.name, self._pixels, self._open) for blob in blobs]
 
   def _encode_one(self, clip: Clip, level: float) -> bytes:
     self.check_level(level)
-    if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or clip.size == 0:
-      raise CodecError(f"{self.name}: cannot code {clip.dtype}{list(clip.shape)}; expected uint8[t h w 3], not empty")
-    if clip[..., 0].size > MAX_PIXELS:  # what could not be decoded again is not coded
-      raise CodecError(f"{self.name}: {list(clip.shape)} is over the limit of {MAX_PIXELS} pixels")
+    frames.check_clip(self.name, clip)
     arguments = {"quality": int(level)} if self.unit == "quality" else {"quality_layers": [float(level)]}
-    files = [self._save(frame, arguments) for frame in clip]
-    return files[0] if len(files) == 1 else pack(files)
+    return frames.encode_frames(clip, lambda frame: self._save(frame, arguments))
 
   def _save(self, frame: np.ndarray, arguments: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
@@ -92,22 +82,6 @@ class PillowCodec:
       height, width = frame.shape[:2]
       raise CodecError(f"{self.name}: cannot code a picture of {width}x{height} pixels: {error}") from error
     return buffer.getvalue()
-
-  def _decode_one(self, blob: bytes) -> Clip:
-    files = unpack(blob, self.name)
-    first = self._open(files[0])
-    clip_shape = (len(files), first.height, first.width, 3)
-    if first.width * first.height * len(files) > MAX_PIXELS:
-      raise CodecError(f"{self.name}: {list(clip_shape)} is over the limit of {MAX_PIXELS} pixels")
-    if len(files) == 1:
-      return self._pixels(first)[None]
-    clip = np.empty(clip_shape, np.uint8)
-    for index, file in enumerate(files):
-      frame = self._open(file)
-      if frame.size != first.size:
-        raise CodecError(f"{self.name}: frame {index} is {frame.size}, the first one {first.size}; expected one size")
-      clip[index] = self._pixels(frame)
-    return clip
 
   def _open(self, file: bytes) -> Image.Image:
     """The file's header, read and checked; its pixels are still coded."""
@@ -126,30 +100,6 @@ class PillowCodec:
       return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except Exception as error:
       raise CodecError(f"{self.name}: damaged or cut short: {error}") from error
-
-
-# ---------------------------------------------------------------------------------------- clips of frames
-
-
-def pack(files: Sequence[bytes]) -> bytes:
-  """Files of the frames of a clip as one blob, behind a table of their lengths."""
-  return b"".join([_MAGIC, struct.pack(f"<{len(files) + 1}I", len(files), *map(len, files)), *files])
-
-
-def unpack(blob: bytes, name: str = "clip") -> list[bytes]:
-  """The inverse of `pack`; a blob without a table is one file. Raises CodecError for a table that does not add up."""
-  if blob[:4] != _MAGIC:
-    return [blob]
-  n_frames = int.from_bytes(blob[4:8], "little")
-  table_end = 8 + 4 * n_frames
-  if n_frames == 0 or table_end > len(blob):
-    raise CodecError(f"{name}: a table of {n_frames} frames does not fit in {len(blob)} bytes; the clip is damaged")
-  lengths = struct.unpack_from(f"<{n_frames}I", blob, 8)
-  if table_end + sum(lengths) != len(blob):
-    expected = table_end + sum(lengths)
-    raise CodecError(f"{name}: {len(blob)} bytes where the frame table declares {expected}; the clip is damaged")
-  ends = np.cumsum((table_end, *lengths))
-  return [blob[start:end] for start, end in itertools.pairwise(ends)]
 
 
 # ----------------------------------------------------------------------------------------------- formats
