@@ -18,7 +18,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from robust_compress import allocator
 from robust_compress.types import Batch, DataError, RobustCompressError
+
+allocator.keep_freed_memory()  # before any device starts its threads
 
 AXIS = "batch"
 REPLICATED = P()  # the same on every device
