@@ -98,6 +98,11 @@ class Point:
 
     return specs.format_point(self)
 
+  @property
+  def per_image(self) -> bool:
+    """Whether each picture meets the target rate by a level of its own: an option of the point that no codec knows."""
+    return dict(self.options).get("per_image") is True
+
 
 NONE = Point("none")
 
@@ -121,6 +126,11 @@ class View:
   @property
   def is_identity(self) -> bool:
     return self.resize is None and self.crop is None
+
+  @property
+  def seen(self) -> View:
+    """What the codec sees: the view without how a model is then fed. Coded pictures depend on no more."""
+    return dataclasses.replace(self, input="model")
 
 
 @dataclass(frozen=True)
