@@ -4,7 +4,8 @@
 
 A codec is one file here and one line below, or anything of the user's by 'package.module:attribute': a callable whose
 keyword arguments are the options and whose result has the interface of `types.Codec`. 'none' is no codec: it is the
-point of pictures that were never coded, and its rate is the source files' own.
+point of pictures that were never coded, and its rate is the source files' own. `per_image=True`, which gives each
+picture its own level at a target rate, belongs to points: it is taken off here before a codec is made.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_compress import specs
@@ -20,6 +21,7 @@ from robust_compress.codecs import pillow
 from robust_compress.specs import nearest
 from robust_compress.types import NONE, Codec, CodecError, LevelError, Options, Point, SpecError
 
+_PER_IMAGE = "per_image"
 CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
   "jpeg": (pillow.jpeg, "quality 1-100; subsampling=420|444, optimize, progressive"),
   "webp": (pillow.webp, "quality 0-100; method=0..6"),
@@ -59,13 +61,24 @@ def canonical_point(point: str | Point) -> Point:
   codec = load_codec(point)
   if (point.level is None) == (point.bpp is None):
     raise LevelError(f"{point}: expected a level or a target rate, as in {point.codec}@{codec.levels[0]:g}")
+  _check_per_image(point)
   if point.level is not None:
     check_level(codec, point.level)
   elif not 0 < point.bpp < math.inf:
     raise LevelError(f"{point}: a target rate is a positive number of bits per pixel")
   defaults = {key: parameter.default for key, parameter in _parameters(_factory(point.codec)).items()}
+  defaults[_PER_IMAGE] = False
   options = tuple(sorted((key, value) for key, value in point.options if value != defaults.get(key)))
   return Point(point.codec, options, point.level, point.bpp)
+
+
+def _check_per_image(point: Point) -> None:
+  wanted = dict(point.options).get(_PER_IMAGE, False)
+  if not isinstance(wanted, bool):
+    raise SpecError(f"{point}: {_PER_IMAGE}={wanted}; expected True or False")
+  if wanted and point.bpp is None:
+    example = f"{point.codec}({_PER_IMAGE}=True)@0.5bpp"
+    raise SpecError(f"{point}: a level of each picture's own needs a rate to meet, as in {example}")
 
 
 def check_level(codec: Codec, level: float) -> None:
@@ -79,12 +92,25 @@ def check_level(codec: Codec, level: float) -> None:
     raise LevelError(f"{codec.name}@{specs.format_number(level)}: levels run from {low} to {high}")
 
 
+def ladder(codec: Codec) -> tuple[Sequence[float], bool]:
+  """Where the level for a rate is sought: (levels from low rate to high, whether all between them are levels too).
+
+  Most codecs count in whole steps, up or down; of those, every step is there.
+  """
+  low, high = codec.levels[0], codec.levels[-1]
+  try:
+    check_level(codec, int(min(low, high)) + 0.5)
+    return codec.levels, True
+  except LevelError:
+    step = 1 if low < high else -1
+    return range(int(low), int(high) + step, step), False
+
+
 def _name_and_options(text: str | Point) -> tuple[str, Options]:
-  if isinstance(text, Point):
-    return text.codec, text.options
-  if "@" in text:
-    return _name_and_options(specs.parse_point(text))
-  return specs.parse_call(text)
+  """Of the codec alone: without what an option says of the point."""
+  if isinstance(text, str):
+    text = specs.parse_point(text) if "@" in text else Point(*specs.parse_call(text))
+  return text.codec, tuple((key, value) for key, value in text.options if key != _PER_IMAGE)
 
 
 def _factory(name: str) -> Callable[..., Codec]:
