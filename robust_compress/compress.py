@@ -115,23 +115,37 @@ def write_shards(
     verify: read what stands and make damaged shards again, instead of trusting sizes.
     replace: put away shards of another plan, instead of refusing.
   """
+  mine = range(host, job.plan.n_shards, n_hosts)
+  missing = missing_shards(job, mine, verify=verify, replace=replace)
+  n_done = sum(len(job.plan.positions(shard)) for shard in set(mine) - set(missing))
+  code_shards(job, missing, n_workers=n_workers, progress=progress, n_done=n_done)
+
+
+def missing_shards(job: Job, of: Sequence[int], *, verify: bool = False, replace: bool = False) -> list[int]:
+  """Which of these shards are to be made. Clears what is in their way: a manifest, and what killed processes left."""
   _check_folder(job, replace)
   manifest = shards.read_manifest(job.directory)
-  mine = range(host, job.plan.n_shards, n_hosts)
-  missing = [shard for shard in mine if not _stands(job, shard, manifest, verify)]
+  missing = [shard for shard in of if not _stands(job, shard, manifest, verify)]
+  if missing:
+    job.path(shards.MANIFEST).unlink(missing_ok=True)  # it promises that all shards stand
+    files.clean(job.directory)
+  return missing
+
+
+def code_shards(
+  job: Job, missing: Sequence[int], *, n_workers: int | None = None, progress: bool = True, n_done: int = 0
+) -> None:
+  """Makes these shards, one after another; `n_done` pictures are said to be done already."""
   if not missing:
     return
-  job.path(shards.MANIFEST).unlink(missing_ok=True)  # it promises that all shards stand
-  files.clean(job.directory)
   n_workers = n_workers or provenance.n_cores()
   chunk = CHUNK if job.codec.batched else min(CHUNK, 1 + len(job.source) // (4 * n_workers))
-  count = {shard: len(job.plan.positions(shard)) for shard in mine}
-  done = sum(count.values()) - sum(count[shard] for shard in missing)
+  n_missing = sum(len(job.plan.positions(shard)) for shard in missing)
   work = (part for shard in missing for part in _parts(job.plan.positions(shard), chunk))
   with (
     ThreadPoolExecutor(n_workers, "compress") as pool,
     closing(_ahead(pool, functools.partial(_code, job), work, 2 * n_workers)) as results,
-    tqdm(total=sum(count.values()), initial=done, desc=job.name, unit=" pictures", disable=not progress) as bar,
+    tqdm(total=n_done + n_missing, initial=n_done, desc=job.name, unit=" pictures", disable=not progress) as bar,
   ):
     for shard in missing:
       _write_shard(job, shard, itertools.islice(results, len(_parts(job.plan.positions(shard), chunk))), bar)

@@ -53,15 +53,22 @@ def decode_frames(
   first = open_one(files[0])
   check_size(name, (len(files), first.height, first.width))
   if len(files) == 1:
-    return decode_one(first)[None]
+    return _pixels(name, decode_one, first)[None]
   clip = np.empty((len(files), first.height, first.width, 3), np.uint8)
   for index, file in enumerate(files):
     frame = open_one(file) if index else first
     if (frame.height, frame.width) != clip.shape[1:3]:
       sizes = [f"{width}x{height}" for height, width in ((frame.height, frame.width), clip.shape[1:3])]
       raise CodecError(f"{name}: frame {index} is {sizes[0]}, the first one {sizes[1]}; expected one size")
-    clip[index] = decode_one(frame)
+    clip[index] = _pixels(name, decode_one, frame)
   return clip
+
+
+def _pixels(name: str, decode_one: Callable[[Any], np.ndarray], header: Any) -> np.ndarray:
+  pixels, declared = decode_one(header), (header.height, header.width, 3)
+  if pixels.shape != declared:
+    raise CodecError(f"{name}: decodes to {list(pixels.shape)} where {list(declared)} is declared; it is damaged")
+  return pixels
 
 
 class _Decoded(NamedTuple):
