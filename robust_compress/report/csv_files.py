@@ -51,7 +51,7 @@ def cells_csv(rows: Iterable[Row]) -> str:
       low, high = row.intervals.get(name) or (None, None)
       line |= {name: value, f"{name}_low": low, f"{name}_high": high}
     lines.append(line)
-  return _csv(fields, lines)
+  return to_csv(fields, lines)
 
 
 def curves_csv(panels: Iterable[Panel]) -> str:
@@ -74,7 +74,7 @@ def curves_csv(panels: Iterable[Panel]) -> str:
       for metric in panel.metrics:
         low, high = sample.interval(metric.name) or (None, None)
         lines.append(line | {"metric": metric.name, "value": sample.value(metric.name), "low": low, "high": high})
-  return _csv(fields, lines)
+  return to_csv(fields, lines)
 
 
 def _drawn(panel: Panel) -> Iterable[Sample]:
@@ -86,7 +86,7 @@ def _drawn(panel: Panel) -> Iterable[Sample]:
         yield from panel.curve(role, codec, state)
 
 
-def _csv(fields: Sequence[str], lines: Iterable[dict[str, Any]]) -> str:
+def to_csv(fields: Sequence[str], lines: Iterable[dict[str, Any]]) -> str:
   """Text cells that a spreadsheet would run as a formula are made plain text by a leading apostrophe."""
   buffer = io.StringIO()
   writer = csv.DictWriter(buffer, fields, lineterminator="\n")
