@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from robust_compress.codecs import nal
 from robust_compress.types import CodecError
 
-# An RBSP ends in its stop bit: anything, then a byte that is not zero. Zeros and small bytes are what escaping is about.
+# An RBSP ends in its stop bit: anything, then a byte that is not zero. Escaping is about zeros and small bytes.
 rbsps = st.builds(
-  lambda body, last: bytes(body) + bytes([last]), st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 255])), st.integers(1, 255)
+  lambda body, last: bytes(body) + bytes([last]),
+  st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 255])),
+  st.integers(1, 255),
 )
 
 
@@ -82,8 +84,7 @@ def test_exp_golomb_is_that_of_the_standard(value, bits):
 def test_reading_past_the_end_is_an_error(data, kinds):
   reader = nal.BitReader(data)
   with pytest.raises(CodecError, match=r"cut short|damaged"):
-    for kind in kinds:
-      getattr(reader, kind)()
+    [getattr(reader, kind)() for kind in kinds]
 
 
 def test_a_value_that_does_not_fit_is_refused():
