@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_compress import specs
-from robust_compress.codecs import pillow
+from robust_compress.codecs import pillow, video
 from robust_compress.specs import nearest
 from robust_compress.types import NONE, Codec, CodecError, LevelError, Options, Point, SpecError
 
@@ -27,6 +27,10 @@ CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
   "webp": (pillow.webp, "quality 0-100; method=0..6"),
   "avif": (pillow.avif, "quality 0-100; speed=0..10, subsampling=420|444"),
   "jpeg2000": (pillow.jpeg2000, "PSNR in dB 20-50"),
+  "h264": (video.h264, "QP 51-0, or CRF by mode=crf; chroma=444|420, preset, extra"),
+  "hevc": (video.hevc, "QP 51-0, or CRF by mode=crf; chroma=420|444, preset, extra"),
+  "av1": (video.av1, "QP 63-1, or CRF by mode=crf; preset=0..13, extra"),
+  "vp9": (video.vp9, "QP 63-0, or CRF by mode=crf; chroma=420|444, speed=0..8, extra"),
 }
 
 
