@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import json
+import os
+import time
 
 import numpy as np
+import pytest
 
-from robust_compress.types import CodecError, Coded, DataError, Picture
+from robust_compress.codecs import CODECS, load_codec
+from robust_compress.types import CodecError, Coded, DataError, Picture, SpecError
+
+
+def installed_codecs() -> list[str]:
+  """The codecs of the table whose libraries are here: some are extras."""
+  names = []
+  for name in CODECS:
+    with contextlib.suppress(SpecError):
+      load_codec(name)
+      names.append(name)
+  return names
+
+
+def codec_params() -> list:
+  """Every codec of the table as a parameter of a test; one whose extra is absent is skipped, and the report says so."""
+  here = installed_codecs()
+  marks = {name: [] if name in here else [pytest.mark.skip(reason=f"the extra of {name} is absent")] for name in CODECS}
+  return [pytest.param(name, marks=marks[name]) for name in CODECS]
 
 
 def photo(height: int = 48, width: int = 64, seed: int = 0, n_frames: int = 1) -> np.ndarray:
@@ -77,3 +100,51 @@ class ShiftCodec:
   def decode(self, blobs):
     parts = [blob.split(b"|", 1) for blob in blobs]
     return [np.frombuffer(data, np.uint8).reshape(json.loads(shape)) for shape, data in parts]
+
+
+class Unruly:
+  """A codec whose decoder does what its blob says: what foreign streams may make a library do."""
+
+  name, levels, batched = "unruly", (1, 2), False
+
+  def encode(self, clips, levels):
+    raise CodecError("unruly: decodes only")
+
+  def decode(self, blobs):
+    return [getattr(self, blob.decode())() for blob in blobs]
+
+  def black(self):
+    return np.zeros((2, 3, 4, 3), np.uint8)
+
+  def print(self):
+    os.write(1, b"noise on the pipe\n")
+    os.write(2, b"x" * 1_000_000)
+    return self.black()
+
+  def crash(self):
+    ctypes.string_at(0)
+
+  def leave(self):
+    os._exit(3)
+
+  def spin(self):
+    while True:
+      pass
+
+  def sleep(self):
+    time.sleep(3600)
+
+  def fill(self):
+    return np.ones((1, 40_000, 40_000, 3), np.uint8)
+
+  def fill_quietly(self):
+    try:
+      self.fill()
+    except MemoryError as error:
+      raise CodecError("unruly: damaged") from error
+
+  def stumble(self):
+    raise IndexError("list index out of range")
+
+  def grey(self):
+    return np.zeros((1, 3, 4), np.uint8)

@@ -105,21 +105,30 @@ class PillowCodec:
 # ----------------------------------------------------------------------------------------------- formats
 
 
-def jpeg(*, subsampling: int = 420, optimize: bool = False, progressive: bool = False) -> PillowCodec:
+def jpeg(
+  *, subsampling: int = 420, optimize: bool = False, progressive: bool = False, backend: str = "pillow"
+) -> PillowCodec:
   """JPEG as `Image.save(quality=…)` writes it: baseline with the standard's Huffman tables, unless options say else.
 
-  Quality 0 is no level: libjpeg makes it 1, and Pillow 75.
+  Quality 0 is no level: libjpeg makes it 1, and Pillow 75. `backend=imagecodecs` codes equal bytes and pixels sooner,
+  where the extra is installed that brings it.
   """
+  choice("jpeg", "backend", backend, ("pillow", "imagecodecs"))
   save = {"subsampling": _subsampling("jpeg", subsampling), "optimize": optimize, "progressive": progressive}
   levels = (1, 5, 10, 15, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95, 100)
   library = f"libjpeg-turbo {features.version('libjpeg_turbo') or 'absent, libjpeg ' + str(features.version('jpg'))}"
   options = {"subsampling": subsampling, "optimize": optimize, "progressive": progressive}
-  return PillowCodec("jpeg", "JPEG", levels, "quality", library, options, save)
+  codec = PillowCodec("jpeg", "JPEG", levels, "quality", library, options, save)
+  if backend == "pillow":
+    return codec
+  from robust_compress.codecs import optional
+
+  return optional.faster_jpeg(codec)
 
 
 def webp(*, method: int = 4) -> PillowCodec:
   """Lossy WebP (always 4:2:0). `method` runs from 0, fast, to 6, small files."""
-  _choice("webp", "method", method, range(7))
+  choice("webp", "method", method, range(7))
   levels = (0, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
   library = f"libwebp {features.version('webp')}"
   return PillowCodec("webp", "WEBP", levels, "quality", library, {"method": method}, {"method": method})
@@ -127,7 +136,7 @@ def webp(*, method: int = 4) -> PillowCodec:
 
 def avif(*, speed: int = 6, subsampling: int = 420) -> PillowCodec:
   """AVIF by libaom. `speed` runs from 0, small files, to 10. One thread a picture: more would change the bytes."""
-  _choice("avif", "speed", speed, range(11))
+  choice("avif", "speed", speed, range(11))
   sampling = _subsampling("avif", subsampling)
   levels = (0, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
   coders = ", ".join(f"{name} {AvifImagePlugin.get_codec_version(name)}" for name in ("aom", "dav1d"))
@@ -146,11 +155,12 @@ def jpeg2000() -> PillowCodec:
   return PillowCodec("jpeg2000", "JPEG2000", levels, "PSNR in dB", f"openjpeg {features.version('jpg_2000')}", {}, save)
 
 
-def _choice(codec: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
+def choice(codec: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
+  """Raises SpecError, naming the choices, for a value that is none of them."""
   if isinstance(value, bool) or value not in allowed:
     raise SpecError(f"{codec}({option}={value}): expected one of {', '.join(map(str, allowed))}")
 
 
 def _subsampling(codec: str, value: int) -> str:
-  _choice(codec, "subsampling", value, (420, 444))
+  choice(codec, "subsampling", value, (420, 444))
   return {420: "4:2:0", 444: "4:4:4"}[value]
