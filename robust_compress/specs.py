@@ -156,7 +156,10 @@ def format_point(point: Point) -> str:
 
 
 def parse_data(text: str | Data) -> Data:
-  """'name(option=value,view=…):split[start:stop]'. The view's keys are resize, crop, interpolation and input."""
+  """'name(option=value,view=…):split[start:stop]'.
+
+  The view's keys are resize, crop, interpolation and input, and of clips length, stride and frames.
+  """
   if isinstance(text, Data):
     return text
   match = _DATA.fullmatch(text.strip())
@@ -168,9 +171,26 @@ def parse_data(text: str | Data) -> Data:
     raise SpecError(f"{text!r}: input={view.input!r}; expected input=model or input=asis")
   if view.interpolation not in ("nearest", "bilinear", "bicubic", "lanczos"):
     raise SpecError(f"{text!r}: interpolation={view.interpolation!r}; expected nearest, bilinear, bicubic or lanczos")
+  _check_frames(view, text)
   rest = tuple((key, value) for key, value in options if key not in _VIEW_KEYS)
   start, stop = (int(match[key]) if match[key] else None for key in ("start", "stop"))
   return Data(name, rest, view, match["split"], start, stop)
+
+
+def _check_frames(view: View, text: str) -> None:
+  """Raises SpecError for a view whose keys of clips say nothing that can be."""
+  for key in ("length", "stride"):
+    value = getattr(view, key)
+    if (key, value) != ("length", None) and not (type(value) is int and value >= 1):
+      raise SpecError(f"{text!r}: {key}={value!r}; expected a number of frames, at least 1")
+  if type(view.frames) is int:
+    if view.frames < 0 or (view.length is not None and view.frames >= view.length):
+      last = "" if view.length is None else f" to {view.length - 1}"
+      raise SpecError(f"{text!r}: frames={view.frames}; the frames of the clip count from 0{last}")
+  elif view.frames not in ("all", "pairs"):
+    raise SpecError(f"{text!r}: frames={view.frames!r}; expected all, pairs, or the number of one, counted from 0")
+  if view.frames == "pairs" and view.length == 1:
+    raise SpecError(f"{text!r}: frames=pairs needs at least two frames; the clip has length=1")
 
 
 def format_data(data: Data) -> str:
@@ -178,8 +198,9 @@ def format_data(data: Data) -> str:
   view = {key: value for key, value in view.items() if value is not None}
   if data.view.resize is None:
     del view["interpolation"]  # nothing is resized, so it names nothing
-  if data.view.input == "model":
-    del view["input"]
+  for key in ("input", "stride", "frames"):
+    if view[key] == getattr(View, key):
+      del view[key]
   text = f"{format_call(data.name, {**dict(data.options), **view})}:{data.split}"
   if data.start is None and data.stop is None:
     return text

@@ -114,23 +114,33 @@ NONE = Point("none")
 class View:
   """What the codec sees of a source picture, and how the model is fed from it.
 
-  `resize` brings the shorter side to that many pixels (an (h, w) pair: exactly that size), then `crop` cuts the
-  centre. `input='model'` goes on with the model's own InputSpec geometry; `'asis'` feeds the view as it is.
+  Of a clip, `length` frames are taken from the middle, every `stride`-th one (`data/video_ops.py`). `resize` brings the
+  shorter side to that many pixels (an (h, w) pair: exactly that size), then `crop` cuts the centre. The codec sees all
+  of that. Of what it leaves, `frames` names those that feed the model: 'all', one by its number, or 'pairs' of
+  successive ones. `input='model'` goes on with the model's own InputSpec geometry; `'asis'` feeds the view as it is.
   """
 
   resize: int | tuple[int, int] | None = None
   crop: int | tuple[int, int] | None = None
   interpolation: str = "bicubic"
   input: str = "model"
+  length: int | None = None  # None: all frames that there are, at the stride
+  stride: int = 1
+  frames: str | int = "all"
 
   @property
   def is_identity(self) -> bool:
-    return self.resize is None and self.crop is None
+    return self.resize is None and self.crop is None and not self.samples_frames
+
+  @property
+  def samples_frames(self) -> bool:
+    """Whether the codec sees other frames than the source has."""
+    return self.length is not None or self.stride != 1
 
   @property
   def seen(self) -> View:
     """What the codec sees: the view without how a model is then fed. Coded pictures depend on no more."""
-    return dataclasses.replace(self, input="model")
+    return dataclasses.replace(self, input="model", frames="all")
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,18 @@ class Source(Protocol):
 
   def fingerprint(self) -> str:
     """Hash of what the examples are: ids, targets and contents."""
+    ...
+
+
+class ClipSource(Source, Protocol):
+  """A source that reads a clip in part. Of any other source, a view's frames are cut from the whole `picture`."""
+
+  def frames(self, index: int, choose: Callable[[int | None], Sequence[int]]) -> Clip:
+    """uint8[t h w 3] of the frames that `choose` wants, in rising order, when it is told how many there are.
+
+    None stands for a clip without an end, such as a rendered one. No more is decoded than those frames need. Raises
+    DataError as `picture` does, and what `choose` raises.
+    """
     ...
 
 
@@ -286,6 +308,7 @@ class InputSpec:
   interpolation: str = "bicubic"  # Pillow's name: 'nearest' | 'bilinear' | 'bicubic' | 'lanczos'
   mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
   std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+  clips: bool = False  # fed uint8[t h w 3], or pairs uint8[t-1 2 h w 3]; other models are fed uint8[h w 3]
 
 
 class Published(NamedTuple):

@@ -68,10 +68,7 @@ class FileSource:
 
   def read(self, index: int) -> bytes:
     """The file as it is."""
-    try:
-      return self.files[index].path.read_bytes()
-    except OSError as error:
-      raise DataError(f"{self.files[index].path}: cannot be read ({error.strerror})") from error
+    return read_file(self.files[index].path)
 
   def sliced(self, start: int, stop: int) -> FileSource:
     return dataclasses.replace(self, files=self.files[start:stop])
@@ -82,7 +79,7 @@ class FileSource:
     Contents: of every file where there are at most ALL_CONTENTS, else of SAMPLED_CONTENTS evenly spaced ones. Computed
     once a process for as long as no file's size or time changes.
     """
-    stats = [_stat(file.path) for file in self.files]
+    stats = [stat_of(file.path) for file in self.files]
     return _fingerprint(self, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
 
 
@@ -98,7 +95,16 @@ def sampled(n: int) -> Sequence[int]:
   return range(n) if n <= ALL_CONTENTS else np.linspace(0, n - 1, SAMPLED_CONTENTS).astype(int).tolist()
 
 
-def _stat(path: Path) -> os.stat_result:
+def read_file(path: Path) -> bytes:
+  """A file as it is. Raises DataError where it cannot be read."""
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def stat_of(path: Path) -> os.stat_result:
+  """Size and times of a file. Raises DataError where it cannot be read."""
   try:
     return path.stat()
   except OSError as error:
@@ -121,24 +127,24 @@ def folders(split: str, data_dir: Path, path: str = "") -> FileSource:
 
   An empty class folder counts as a class, so that splits can be given the same classes. Ids are 'class/picture'.
   """
-  root = _located("folders", path, data_dir)
+  root = located("folders", path, data_dir)
   top = root if split == "all" else root / split
   if not top.is_dir():
-    raise DataError(f"folders: no split {split!r} in {root}; {_contents(root)}")
-  _check_inside(top, root)
-  classes = [entry.name for entry in _entries(top, root) if entry.is_dir()]
+    raise DataError(f"folders: no split {split!r} in {root}; {contents_of(root)}")
+  check_inside(top, root)
+  classes = [entry.name for entry in listed(top, root) if entry.is_dir()]
   files = [
     File(f"{name}/{entry.name}", Path(entry.path), label)
     for label, name in enumerate(classes)
-    for entry in _entries(top / name, root)
+    for entry in listed(top / name, root)
     if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
   ]
   if not files:
-    raise DataError(f"folders: no pictures in class folders of {top}; {_contents(top)}")
+    raise DataError(f"folders: no pictures in class folders of {top}; {contents_of(top)}")
   return FileSource(tuple(files), tuple(classes))
 
 
-def _entries(folder: Path, root: Path) -> list[os.DirEntry]:
+def listed(folder: Path, root: Path) -> list[os.DirEntry]:
   """What is in a folder, sorted by name, hidden files left out. A link that leads out of `root` is refused."""
   try:
     with os.scandir(folder) as found:
@@ -147,7 +153,7 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry]:
     raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
   for entry in entries:
     if entry.is_symlink():
-      _check_inside(Path(entry.path), root)
+      check_inside(Path(entry.path), root)
   return entries
 
 
@@ -160,7 +166,7 @@ def labels_csv(split: str, data_dir: Path, path: str = "", file: str = "labels.c
   With `wnid` alone, classes are the names in sorted order. With `label` alone there are no class names, and labels are
   taken to follow the model's list. With both, classes[label] is the name, '' where the file has no example of a label.
   """
-  root = _located("csv", path, data_dir)
+  root = located("csv", path, data_dir)
   if split != "all":
     raise DataError(f"csv: {root} has the one split 'all', not {split!r}; use a slice, as in :all[:100]")
   table = _inside(root, file, "csv")
@@ -177,7 +183,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
       rows = list(csv.DictReader(stream, skipinitialspace=True))
   except OSError as error:
-    raise DataError(f"csv: no {table.name} in {table.parent}; {_contents(table.parent)}") from error
+    raise DataError(f"csv: no {table.name} in {table.parent}; {contents_of(table.parent)}") from error
   except (UnicodeDecodeError, csv.Error) as error:
     raise DataError(f"{table}: not a csv in UTF-8 ({error})") from error
   if not rows:
@@ -214,7 +220,7 @@ def _classes(names: list[str] | None, labels: list[int] | None, table: Path) -> 
 # --------------------------------------------------------------------------------------------- places
 
 
-def _located(kind: str, path: Any, data_dir: Path) -> Path:
+def located(kind: str, path: Any, data_dir: Path) -> Path:
   """The folder of a data set: `path` inside data_dir, or absolute as the user wrote it."""
   if path == "":
     raise SpecError(f"{kind} needs a folder, as in {kind}(path=pictures):all")
@@ -223,7 +229,7 @@ def _located(kind: str, path: Any, data_dir: Path) -> Path:
   if not written.is_absolute() and ".." in written.parts:
     raise DataError(f"{kind}: path {str(written)!r} leads out of {data_dir}; write an absolute path to mean that")
   if not root.is_dir():
-    raise DataError(f"{kind}: no folder {root}; {_contents(root.parent)}")
+    raise DataError(f"{kind}: no folder {root}; {contents_of(root.parent)}")
   return root
 
 
@@ -232,11 +238,12 @@ def _inside(root: Path, name: str, where: str) -> Path:
   path = Path(name)
   if not name or path.is_absolute() or ".." in path.parts:
     raise DataError(f"{where}: file {name!r} leads out of {root}; expected a path relative to it")
-  _check_inside(root / path, root)
+  check_inside(root / path, root)
   return root / path
 
 
-def _check_inside(path: Path, root: Path) -> None:
+def check_inside(path: Path, root: Path) -> None:
+  """Raises DataError where `path`, links followed, is not below `root`."""
   try:
     inside = path.resolve().is_relative_to(root.resolve())
   except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a name that no file can have
@@ -245,7 +252,7 @@ def _check_inside(path: Path, root: Path) -> None:
     raise DataError(f"{path}: a link that leads out of {root}; copy the file there, or name the folder it is in")
 
 
-def _contents(folder: Path) -> str:
+def contents_of(folder: Path) -> str:
   """What is there instead, for an error message."""
   if not folder.is_dir():
     return f"there is no {folder} either"

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from robust_compress.data import video_ops
 from robust_compress.types import Clip, DataError, InputSpec, SpecError, View
 
 VERSION = "1"  # of the geometry; raised when a function here would return other pixels than before
 MAX_PIXELS = 178_956_970  # above this Pillow too calls a picture a decompression bomb: half a gigabyte of RGB
+_SHRINK = "Leave the picture out or shrink it"
 
 Size = int | tuple[int, int]
 _FILTERS = {
@@ -45,7 +48,7 @@ def decode_picture(data: bytes, name: str) -> Clip:
   """
   try:
     with Image.open(io.BytesIO(data)) as image:
-      _check_size(image.height, image.width, name)
+      check_size(image.height, image.width, name)
       return _to_rgb(image)[None]
   except DataError:
     raise
@@ -53,6 +56,25 @@ def decode_picture(data: bytes, name: str) -> Clip:
     raise _too_large(name, str(error)) from error
   except Exception as error:  # a damaged file makes Pillow raise anything from OSError to IndexError
     raise DataError(f"{name}: unreadable or truncated picture of {len(data)} bytes ({error})") from error
+
+
+def decode_clip(frames: Iterable[tuple[bytes, str]], n_frames: int, name: str) -> Clip:
+  """`n_frames` picture files, each with its name, to uint8[t h w 3]; of animations the first frame.
+
+  Raises:
+    DataError: as `decode_picture`; where one is of another size than the first, or all are more than MAX_PIXELS pixels.
+  """
+  clip = np.empty((0, 0, 0, 3), np.uint8)
+  for position, (data, frame_name) in enumerate(frames):
+    [frame] = decode_picture(data, frame_name)
+    if position == 0:
+      check_size(*frame.shape[:2], name, n_frames)
+      clip = np.empty((n_frames, *frame.shape), np.uint8)
+    if frame.shape != clip.shape[1:]:
+      sizes = [f"{shape[1]}x{shape[0]}" for shape in (frame.shape, clip.shape[1:])]
+      raise DataError(f"{frame_name}: the frame is {sizes[0]}, and those before it are {sizes[1]}; expected one size")
+    clip[position] = frame
+  return clip
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -65,13 +87,15 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
   return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _check_size(height: int, width: int, name: str) -> None:
-  if height * width > MAX_PIXELS:
-    raise _too_large(name, f"{width}x{height} pixels")
+def check_size(height: int, width: int, name: str, n_frames: int = 1) -> None:
+  """Raises DataError for a picture, or a clip of as many frames, of more than MAX_PIXELS pixels."""
+  if n_frames * height * width > MAX_PIXELS:
+    frames, remedy = ("", _SHRINK) if n_frames == 1 else (f"{n_frames} frames of ", "Take fewer, by length and stride")
+    raise _too_large(name, f"{frames}{width}x{height} pixels", remedy)
 
 
-def _too_large(name: str, what: str) -> DataError:
-  return DataError(f"{name}: {what}; at most {MAX_PIXELS} pixels are decoded. Leave the picture out or shrink it")
+def _too_large(name: str, what: str, remedy: str = _SHRINK) -> DataError:
+  return DataError(f"{name}: {what}; at most {MAX_PIXELS} pixels are decoded. {remedy}")
 
 
 # -------------------------------------------------------------------------------------------- geometry
@@ -85,7 +109,7 @@ def resize(clip: Clip, size: Size, interpolation: str) -> Clip:
   height, width = _resized(clip.shape[1:3], size)
   if (height, width) == clip.shape[1:3]:
     return clip
-  _check_size(height, width, f"picture of {clip.shape[2]}x{clip.shape[1]} resized to {size}")
+  check_size(height, width, f"picture of {clip.shape[2]}x{clip.shape[1]} resized to {size}", len(clip))
   frames = [Image.fromarray(frame).resize((width, height), _filter(interpolation)) for frame in clip]
   return np.stack([np.asarray(frame) for frame in frames])
 
@@ -157,15 +181,19 @@ def _filter(interpolation: str) -> Image.Resampling:
 
 
 def apply_view(clip: Clip, view: View) -> Clip:
-  """What the codec sees of a source picture."""
+  """What the codec sees of a source picture, or of the frames that `video_ops.sample` took of a clip."""
   if view.resize is not None:
     clip = resize(clip, view.resize, view.interpolation)
   return clip if view.crop is None else center_crop(clip, view.crop)
 
 
 def to_input(clip: Clip, spec: InputSpec, view: View) -> np.ndarray:
-  """uint8[h w 3] that the model is fed: the first frame in the model's evaluation geometry, or as it is."""
-  if view.input == "asis":
-    return clip[0]
-  frame = clip[:1] if spec.resize is None else resize(clip[:1], spec.resize, spec.interpolation)
-  return center_crop(frame, spec.size)[0]
+  """What the model is fed, in its evaluation geometry or as it is: uint8[h w 3], or of clips as `video_ops.arranged`.
+
+  Raises SpecError and DataError as `video_ops.fed` does.
+  """
+  frames = video_ops.fed(clip, spec, view)
+  if view.input != "asis":
+    frames = frames if spec.resize is None else resize(frames, spec.resize, spec.interpolation)
+    frames = center_crop(frames, spec.size)
+  return video_ops.arranged(frames, spec, view)

@@ -3,14 +3,15 @@
     position ──order(seed, epoch)──▶ example ──picture──▶ clip ──geometry──▶ row ──┐
     position ──…──────────────────────────────────────────────────────────▶ row ──┴──▶ batch uint8[b h w 3]
 
-What a row holds is a pure function of its position in the run (and of seed, recipe and sources), so a run resumes
-at any step, several hosts split a batch without talking, and both backends give the same bytes:
+A model of clips gets uint8[b t h w 3], or pairs uint8[b t-1 2 h w 3]. What a row holds is a pure function of its
+position in the run (and of seed, recipe and sources), so a run resumes at any step, several hosts split a batch without
+talking, and both backends give the same bytes:
 
 - 'threads': a pool decodes up to AHEAD batches while the model runs; nothing but Python is needed.
 - 'tf.data': the same function called from `tf.data` through `numpy_function`.
 
-Sources yield pictures under the view already (`ViewedSource`, or a coded cache of it); from the view only `input` is
-read here. Memory stays at a few batches however long the source is.
+Sources yield pictures under the view already (`ViewedSource`, or a coded cache of it); from the view only `input` and
+`frames` are read here. Memory stays at a few batches however long the source is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robust_compress import provenance
-from robust_compress.data import image_ops
+from robust_compress.data import image_ops, video_ops
 from robust_compress.data.order import Order, hash_of
 from robust_compress.specs import nearest
 from robust_compress.types import Batch, Batches, Clip, DataError, InputSpec, Picture, Recipe, Source, SpecError, View
@@ -35,7 +36,7 @@ AHEAD = 3  # batches under way while the model has one
 class Row(NamedTuple):
   """One row of a batch. The defaults are those of padding."""
 
-  image: np.ndarray | None  # uint8[h w 3]
+  image: np.ndarray | None  # uint8[h w 3], or of clips as `video_ops.arranged`
   id: str = ""
   target: Mapping[str, np.ndarray] | None = None  # None: zeros, in a row that is masked out
   mask: bool = False
@@ -69,8 +70,8 @@ def eval_batches(
     DataError: an unreadable picture under on_bad='error', or pictures of several sizes under input=asis.
   """
   n_rows = _rows_per_host(batch_size, n_hosts)
-  skip, size = _skips(on_bad), _Size(source, input, view)
-  blank = np.zeros((*size.size, 3), np.uint8)
+  skip, inputs = _skips(on_bad), _Inputs(source, input, view)
+  blank = np.zeros(inputs.shape, np.uint8)
 
   def row(position: int) -> Row:
     index = position * n_hosts + host
@@ -82,11 +83,11 @@ def eval_batches(
       if not skip:
         raise
       return Row(blank, source.id(index), skipped=True)
-    size.check(picture.clip, source.id(index))
+    inputs.check(picture.clip, source.id(index))
     return _good(image_ops.to_input(picture.clip, input, view), picture, source, index)
 
   n_batches = -(-len(source) // batch_size)
-  return _backend(backend)(row, range(n_batches * n_rows), n_rows, size, source, n_threads or provenance.n_cores())
+  return _backend(backend)(row, range(n_batches * n_rows), n_rows, inputs, source, n_threads or provenance.n_cores())
 
 
 def _good(image: np.ndarray, picture: Picture, source: Source, index: int, skipped: bool = False) -> Row:
@@ -123,7 +124,7 @@ def train_batches(
     DataError: as in `eval_batches`; sources of different ids, under 'skip' of none in common; no readable picture.
   """
   n_rows = _rows_per_host(recipe.batch_size, n_hosts)
-  skip, size = _skips(on_bad), _Size(sources[0], input, view)
+  skip, inputs = _skips(on_bad), _Inputs(sources[0], input, view)
   ids, places = _common_ids(sources, skip)
   order = Order(ids, seed)
   run = _backend(backend)
@@ -150,14 +151,14 @@ def train_batches(
     position = local // n_rows * recipe.batch_size + host * n_rows + local % n_rows
     found, picture = readable(position)
     epoch, source, index = drawn(found)
-    size.check(picture.clip, source.id(index))
+    inputs.check(picture.clip, source.id(index))
     rng = np.random.Generator(np.random.Philox(key=hash_of("augment", seed, epoch, source.id(index))))
-    image = _augmented(picture.clip, rng, size.size, input, view, recipe)
+    image = _augmented(picture.clip, rng, inputs.size, input, view, recipe)
     return _good(image, picture, source, index, skipped=found != position)
 
   def batches(start_step: int = 0) -> Iterator[Batch]:
     positions = range(start_step * n_rows, 2**62 // n_rows * n_rows)
-    return run(row, positions, n_rows, size, sources[0], n_threads or provenance.n_cores())
+    return run(row, positions, n_rows, inputs, sources[0], n_threads or provenance.n_cores())
 
   return batches
 
@@ -165,20 +166,23 @@ def train_batches(
 def _augmented(
   clip: Clip, rng: np.random.Generator, size: tuple[int, int], input: InputSpec, view: View, recipe: Recipe
 ) -> np.ndarray:
-  """uint8[h w 3]: random resized crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
+  """As `to_input`: random resized crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
   if recipe.crop_scale is None:
     image = image_ops.to_input(clip, input, view)
   else:
     scale, ratio = recipe.crop_scale, recipe.crop_ratio
-    image = image_ops.random_resized_crop(clip[:1], rng, size, scale, ratio, input.interpolation)[0]
-  return image[:, ::-1] if recipe.flip and rng.random() < 0.5 else image
+    frames = image_ops.random_resized_crop(
+      video_ops.fed(clip, input, view), rng, size, scale, ratio, input.interpolation
+    )
+    image = video_ops.arranged(frames, input, view)
+  return image[..., ::-1, :] if recipe.flip and rng.random() < 0.5 else image
 
 
 # -------------------------------------------------------------------------------------------- backends
 
 
 def _threads(
-  row: Callable[[int], Row], positions: range, n_rows: int, size: _Size, source: Source, n_threads: int
+  row: Callable[[int], Row], positions: range, n_rows: int, inputs: _Inputs, source: Source, n_threads: int
 ) -> Iterator[Batch]:
   n_ahead = max(AHEAD, -(-2 * n_threads // n_rows))  # small batches must not leave threads idle
   pool = ThreadPoolExecutor(n_threads, "pipeline")
@@ -195,7 +199,7 @@ def _threads(
 
 
 def _tf_data(
-  row: Callable[[int], Row], positions: range, n_rows: int, size: _Size, source: Source, n_threads: int
+  row: Callable[[int], Row], positions: range, n_rows: int, inputs: _Inputs, source: Source, n_threads: int
 ) -> Iterator[Batch]:
   """tf.data carries images; the rest of each row, or its exception, waits beside it in `rows`."""
   import tensorflow as tf
@@ -208,12 +212,12 @@ def _tf_data(
       made = row(int(position))
     except Exception as error:  # tf.data would turn it into one of its own, without type and traceback
       rows[int(position)] = error
-      return np.zeros((*size.size, 3), np.uint8)
+      return np.zeros(inputs.shape, np.uint8)
     rows[int(position)] = made._replace(image=None)
     return np.ascontiguousarray(made.image)
 
   def load_in_graph(position: Any) -> Any:
-    return tf.ensure_shape(tf.numpy_function(load, [position], tf.uint8), (*size.size, 3))
+    return tf.ensure_shape(tf.numpy_function(load, [position], tf.uint8), inputs.shape)
 
   dataset = tf.data.Dataset.range(positions.start, positions.stop)
   dataset = dataset.map(load_in_graph, num_parallel_calls=n_threads, deterministic=True)
@@ -254,24 +258,40 @@ def _batch(rows: Sequence[Row], source: Source, images: np.ndarray | None = None
 # ---------------------------------------------------------------------------------------------- checks
 
 
-class _Size:
-  """The one size of all inputs: the model's under input=model, under input=asis that of the first readable picture."""
+class _Inputs:
+  """The one shape of all inputs.
+
+  Frames are of the model's size under input=model, under input=asis of that of the first readable picture. Where the
+  view does not say of how many frames a clip is, a model of clips is fed as many as the first readable one has.
+  """
 
   def __init__(self, source: Source, input: InputSpec, view: View):
-    self.size, self._first = tuple(input.size), ""
-    if view.input == "asis":
+    self.size, self._n_frames, self._first = tuple(input.size), view.length or 1, ""
+    self._input, self._view = input, view
+    if view.input == "asis" or (input.clips and view.length is None):
       for index in range(len(source)):
         try:
-          self.size, self._first = source.picture(index).clip.shape[1:3], source.id(index)
-          return
+          self._n_frames, *size, _ = source.picture(index).clip.shape
         except DataError:
           continue  # told, or skipped, when its turn comes
+        self.size, self._first = tuple(size) if view.input == "asis" else self.size, source.id(index)
+        return
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of one row's image."""
+    return video_ops.arranged_shape(self._n_frames, self.size, self._input, self._view)
 
   def check(self, clip: Clip, id: str) -> None:
-    if self._first and clip.shape[1:3] != self.size:
+    if self._view.input == "asis" and clip.shape[1:3] != self.size and self._first:
       raise DataError(
         f"{id}: the picture is {clip.shape[2]}x{clip.shape[1]} and {self._first} is {self.size[1]}x{self.size[0]}; "
         "input=asis needs one size. Use input=model, or a view that ends in one, such as resize=256,crop=224"
+      )
+    if self._input.clips and len(clip) != self._n_frames:
+      raise DataError(
+        f"{id}: the clip has {len(clip)} frames and {self._first} has {self._n_frames}; the model needs one length. "
+        "Use a view that has one, such as length=8"
       )
 
 

@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, a labels csv, TFDS, rendered scenes, or the user's own class.
+"""Where pictures and clips come from: folders, a labels csv, videos, TFDS, rendered scenes, or the user's own class.
 
     'folders(path=pictures):val[:100]' ──open_source──▶ Source ──ViewedSource──▶ what the codec sees
 
@@ -16,14 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_compress.data import files, image_ops, tfds_source
+from robust_compress.data import clips, files, frame_folders, image_ops, tfds_source, video_ops
+from robust_compress.data.video_ops import Choose
 from robust_compress.specs import import_attribute, key_of, nearest, parse_data
-from robust_compress.types import Data, DataError, Picture, Source, View
+from robust_compress.types import Clip, Data, DataError, Picture, Source, View
 
 SOURCES: dict[str, tuple[Callable[..., Source] | str, str]] = {
   "folders": (files.folders, "path/split/class/picture; split 'all': path/class/picture"),
   "csv": (files.labels_csv, "a folder with labels.csv: file and wnid or label; split 'all'; file=labels.csv"),
-  "scenes": ("robust_compress.data.scenes:Scenes", "rendered by this project, nothing to download"),
+  "videos": (clips.videos, "path/split/class/video or path/split/video; any format of FFmpeg, and y4m"),
+  "frames": (frame_folders.frames, "path/split/class/clip/frame or path/split/clip/frame; naming=folders|cityscapes"),
+  "yuv": (clips.yuv, "raw video, laid out as videos; width, height, format=yuv420p"),
+  "scenes": ("robust_compress.data.scenes:Scenes", "rendered by this project, nothing to download; moves, by length=8"),
 }
 
 
@@ -94,6 +98,9 @@ class SlicedSource:
   def picture(self, index: int) -> Picture:
     return self.source.picture(self._inner(index))
 
+  def frames(self, index: int, choose: Choose) -> Clip:
+    return video_ops.chosen(self.source, self._inner(index), choose)
+
   def fingerprint(self) -> str:
     return key_of([self.source.fingerprint(), self.start, self.stop])
 
@@ -124,14 +131,19 @@ class ViewedSource:
     return self.source.target(index)
 
   def picture(self, index: int) -> Picture:
-    picture = self.source.picture(index)
     if self.view.is_identity:
-      return picture
-    return Picture(image_ops.apply_view(picture.clip, self.view), None)
+      return self.source.picture(index)
+    if self.view.samples_frames:
+      clip = video_ops.sample(self.source, index, self.view)
+    else:
+      clip = self.source.picture(index).clip
+    return Picture(image_ops.apply_view(clip, self.view), None)
 
   def fingerprint(self) -> str:
     """The source's, and what the view makes of it. How the model is then fed is not part of it."""
     if self.view.is_identity:
       return self.source.fingerprint()
     view = [self.view.resize, self.view.crop, self.view.interpolation, image_ops.VERSION]
+    if self.view.samples_frames:
+      view += [self.view.length, self.view.stride, video_ops.VERSION]
     return key_of([self.source.fingerprint(), view])

@@ -1,11 +1,12 @@
-"""Image-classification sets prepared by TensorFlow Datasets, with random access and without tensorflow.
+"""Sets of pictures and of videos prepared by TensorFlow Datasets, with random access and without tensorflow.
 
     array_record shards ──tfds.data_source──┐
     tfrecord shards ──index of offsets──────┴──▶ record ──image bytes as stored──▶ decode_picture ──▶ Picture
 
 Image bytes are taken undecoded, so that the rate of originals is that of the stored file and all pixels come from
-Pillow. TFRecord files have no index of their own: one pass over the record headers makes one (12 bytes read a record,
-8 bytes kept), after which they are read by offset like the others.
+Pillow. A video is stored by TFDS as a picture file a frame, and only the frames that a view takes are decoded. TFRecord
+files have no index of their own: one pass over the record headers makes one (12 bytes read a record, 8 bytes kept),
+after which they are read by offset like the others.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from etils import epath
 
 from robust_compress.data import image_ops
 from robust_compress.data.files import sampled
+from robust_compress.data.video_ops import Choose
 from robust_compress.specs import key_of, nearest
-from robust_compress.types import DataError, Picture
+from robust_compress.types import Clip, DataError, Picture
 
-OTHERS = ("folders", "csv", "scenes")  # kinds of data that are no TFDS set; for the hint after a misspelt name
+# Kinds of data that are no TFDS set; for the hint after a misspelt name.
+OTHERS = ("folders", "csv", "videos", "frames", "yuv", "scenes")
 HEADER = struct.Struct("<QI")  # a TFRecord: length, its checksum, the record, its checksum (4 bytes)
 
 
 def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None, **unknown: Any) -> TfdsSource:
-  """A prepared TFDS set with an image and a label: 'imagenet2012', 'imagenette/320px-v2', 'cifar10'.
+  """A prepared TFDS set of pictures with a class label, or of videos: 'imagenet2012', 'cifar10', 'ucf101/ucf101_1'.
 
   It is looked for in data_dir, then where TFDS itself keeps its data. Nothing is downloaded.
   """
@@ -42,14 +45,25 @@ def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None,
   if unknown:  # said only now, so that a misspelt 'csv(path=…)' is first told that it is no data set
     raise nearest(f"option of {name}", min(unknown), ["version"])
   info, features = builder.info, dict(builder.info.features.items())
-  image, label = info.supervised_keys or ("image", "label")
-  if image not in features or not hasattr(features.get(label), "names"):
-    raise DataError(f"{name}: its features are {', '.join(features)}; expected an image and a class label")
+  kind, key, label = _what_it_holds(name, features, *(info.supervised_keys or ("image", "label")))
   if split not in info.splits:
     raise DataError(f"{name}: no split {split!r} in {info.data_dir}; it has {', '.join(info.splits)}")
-  records = _records(builder, split, image)
-  classes = tuple(features[label].names)
-  return TfdsSource(f"{info.full_name}:{split}", records, image, label, classes, range(len(records)))
+  records = _records(builder, split, key)
+  classes = tuple(features[label].names) if label else ()
+  return kind(f"{info.full_name}:{split}", records, key, label, classes, range(len(records)))
+
+
+def _what_it_holds(name: str, features: Mapping[str, Any], image: str, label: str) -> tuple[type, str, str]:
+  """(kind of source, feature with the pixels, feature with the class or '')."""
+  import tensorflow_datasets as tfds
+
+  videos = [key for key, feature in features.items() if isinstance(feature, tfds.features.Video)]
+  label = label if hasattr(features.get(label), "names") else ""
+  if image in features and image not in videos and label:
+    return TfdsSource, image, label
+  if not videos:
+    raise DataError(f"{name}: its features are {', '.join(features)}; expected an image and a class label, or a video")
+  return TfdsClips, videos[0], label
 
 
 def _builder(name: str, data_dir: Path) -> Any:
@@ -73,10 +87,14 @@ def _builder(name: str, data_dir: Path) -> Any:
 
 
 def _records(builder: Any, split: str, image: str) -> Sequence[Mapping[str, Any]]:
-  """Examples of a split with the image left as bytes."""
+  """Examples of a split with the image, or each frame of the video, left as bytes."""
   import tensorflow_datasets as tfds
 
-  decoders = {image: tfds.decode.SkipDecoding()}
+  class AsStored(tfds.decode.SkipDecoding):
+    def decode_batch_example_np(self, frames: Any) -> Any:
+      return frames
+
+  decoders = {image: AsStored()}
   try:
     return builder.as_data_source(split, decoders=decoders)
   except NotImplementedError:  # prepared in a format without random access
@@ -125,7 +143,7 @@ class TfdsSource:
 
   name: str  # 'imagenette/320px-v2/1.0.0:validation'
   records: Sequence[Mapping[str, Any]]
-  image: str  # names of the two features
+  image: str  # names of the two features, the second '' where it has none
   label: str
   classes: tuple[str, ...]
   indices: range  # of the split, what this source holds
@@ -140,7 +158,9 @@ class TfdsSource:
     return f"{self.name.rpartition(':')[2]}-{self.indices[index]:08d}"
 
   def target(self, index: int) -> dict[str, np.ndarray]:
-    """{'label': int32[]}. Free after `picture(index)`; before it, the record is read."""
+    """{'label': int32[]}. Free after `picture(index)`; before it, the record is read. {} where there are no classes."""
+    if not self.label:
+      return {}
     if self._labels[index] < 0:
       self.read(index)
     return {"label": self._labels[index].copy()}
@@ -149,21 +169,26 @@ class TfdsSource:
     data = self.read(index)
     return Picture(image_ops.decode_picture(data, f"{self.name}[{self.indices[index]}]"), len(data))
 
-  def read(self, index: int) -> bytes:
+  def read(self, index: int) -> Any:
     """The picture file as TFDS stored it."""
     record = self.records[self.indices[index]]
-    label = int(record[self.label])
-    if not 0 <= label < len(self.classes):
-      raise DataError(f"{self.id(index)}: label {label} is out of range; {self.name} has {len(self.classes)} classes")
-    self._labels[index] = label
+    if self.label:
+      label = int(record[self.label])
+      if not 0 <= label < len(self.classes):
+        raise DataError(f"{self.id(index)}: label {label} is out of range; {self.name} has {len(self.classes)} classes")
+      self._labels[index] = label
     return record[self.image]
+
+  def digest(self, index: int) -> str:
+    """Of the contents of one example."""
+    return hashlib.sha256(self.read(index)).hexdigest()
 
   def sliced(self, start: int, stop: int) -> TfdsSource:
     return dataclasses.replace(self, indices=self.indices[start:stop])
 
   @functools.cached_property
   def _fingerprint(self) -> str:
-    contents = [hashlib.sha256(self.read(index)).hexdigest() for index in sampled(len(self))]
+    contents = [self.digest(index) for index in sampled(len(self))]
     labels = [int(self._labels[index]) for index in sampled(len(self))]
     return key_of([self.name, self.indices.start, self.indices.stop, self.classes, labels, contents])
 
@@ -173,3 +198,22 @@ class TfdsSource:
     TFDS versions its data, so of a large set no more is read than `files.sampled` says.
     """
     return self._fingerprint
+
+
+class TfdsClips(TfdsSource):
+  """Videos of a TFDS set, as a `types.ClipSource`. `n_bytes` of a clip are those of its frames as TFDS stored them."""
+
+  def picture(self, index: int) -> Picture:
+    stored = self.read(index)
+    return Picture(self._decoded(index, stored, range(len(stored))), sum(map(len, stored)))
+
+  def frames(self, index: int, choose: Choose) -> Clip:
+    stored = self.read(index)
+    return self._decoded(index, stored, choose(len(stored)))
+
+  def digest(self, index: int) -> str:
+    return key_of([hashlib.sha256(frame).hexdigest() for frame in self.read(index)])
+
+  def _decoded(self, index: int, stored: Sequence[bytes], wanted: Sequence[int]) -> Clip:
+    name = f"{self.name}[{self.indices[index]}]"
+    return image_ops.decode_clip(((stored[i], f"{name}, frame {i}") for i in wanted), len(wanted), name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Scenes:
       raise SpecError(f"scenes(n={n}): n is at least 1")
     self.split, self.size, self.seed = split, size, seed
     self.n = SPLITS[split] if n is None else n
-    self._kept: dict[int, np.ndarray] = {}
+    self._kept: dict[tuple[int, int], np.ndarray] = {}
 
   def __len__(self) -> int:
     return self.n
@@ -65,17 +66,25 @@ class Scenes:
     return {"label": np.array(self._label(self._checked(index)), np.int32)}
 
   def picture(self, index: int) -> Picture:
-    """uint8[1 h w 3], the caller's own; there is no file, so no bytes are known.
+    """uint8[1 h w 3], the caller's own; there is no file, so no bytes are known."""
+    return Picture(self._image(index)[None].copy(), None)
+
+  def frames(self, index: int, choose: Callable[[None], Sequence[int]]) -> np.ndarray:
+    """uint8[t h w 3]: the scene in motion, at the moments chosen. It has no end, and frame 0 is the picture."""
+    return np.stack([self._image(index, time) for time in choose(None)])
+
+  def _image(self, index: int, time: int = 0) -> np.ndarray:
+    """uint8[h w 3]. Must not be written to.
 
     Rendered once, as far as memory is set aside: a study reads every picture again for each point. None is dropped for
     another: data is read from end to end, and then whatever was read last is what is wanted last.
     """
-    image = self._kept.get(index)
+    image = self._kept.get((index, time))
     if image is None:
-      image = self.rendered(index).image
+      image = self.rendered(index, float(time)).image
       if (len(self._kept) + 1) * image.nbytes <= _KEPT_BYTES:
-        self._kept[index] = image  # threads that meet here keep equal pictures
-    return Picture(image[None].copy(), None)
+        self._kept[index, time] = image  # threads that meet here keep equal pictures
+    return image
 
   def scene(self, index: int) -> Scene:
     """What is in the picture."""
