@@ -54,6 +54,11 @@ def points_of(cell: Cell) -> tuple[Point, ...]:
   return cell.test, *(point for weights in chain(cell.weights) for point in weights.points)
 
 
+def targets(cells: Iterable[Cell]) -> list[Point]:
+  """The target rates at which cells are tested or their weights were trained, each once."""
+  return list(dict.fromkeys(point for cell in cells for point in points_of(cell) if point.bpp is not None))
+
+
 def grouped(cells: Iterable[Cell], key: Callable[[Cell], Any]) -> list[tuple[Any, list[Cell]]]:
   """Cells by key, keys in order of first mention."""
   groups: dict[Any, list[Cell]] = {}

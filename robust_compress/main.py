@@ -1,6 +1,6 @@
 """The command line: `robust-compress run --config=FILE[:arg] --workdir=DIR [--config.key=value …]`.
 
-Thin on purpose: every command is one call of `study.Study`, of `bench.export` or of a table. Errors that a
+Thin on purpose: every command is one call of `study.Study`, of `trained.export` or of a table. Errors that a
 user can mend are printed as one line and exit with status 2.
 """
 
@@ -90,9 +90,9 @@ def _list(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _export(args: argparse.Namespace, _: list[str]) -> None:
-  from robust_compress import bench
+  from robust_compress import trained
 
-  bench.export(args.workdir, args.weights, args.output)
+  trained.export(args.workdir, args.weights, args.output)
   print(args.output)
 
 

@@ -3,6 +3,7 @@
     (bpp, metric) of a, of b ──▶ bd_rate: how many more bits b takes for the same metric
                              ──▶ bd_metric: how much more metric b gives for the same bits
     bpp at a level, target   ──search_level──▶ the level of that codec closest to the target
+    … on a sample, on all    ──search_all──▶   the same for a whole data set, in few passes over it
 
 Rates are bits per pixel. Metrics are such that more is better; negate an error before it comes here.
 """
@@ -10,7 +11,7 @@ Rates are bits per pixel. Metrics are such that more is better; negate an error 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from scipy import interpolate
 from robust_compress.types import LevelError
 
 TOLERANCE = 0.05  # a target rate missed by more than this is flagged
+SEARCH_VERSION = 1  # of how a level is sought, which settles the levels of pictures that have their own
+_DOUBT = 0.25  # an end of the ladder that misses by less on a sample may still reach the target on all
 _METHODS = {"pchip": interpolate.PchipInterpolator, "akima": interpolate.Akima1DInterpolator}
 Values = Sequence[float] | np.ndarray
 Curve = tuple[np.ndarray, np.ndarray]  # x strictly rising, y
@@ -157,7 +160,7 @@ def search_level(
     rate_at: level -> bpp over the data. Called once a level; expected to rise along the ladder. Where it dips, a
       level next to a crossing of the target is found, not always the nearest of all.
     levels: the ladder from low rate to high (a QP ladder descends). Every step counts for a discrete codec; a
-      continuous one is searched between the first and the last.
+      continuous one is searched between its two steps that the target lies between.
     target: bits per pixel.
     continuous: whether any number between two levels is a level.
     accuracy: relative miss at which a continuous search stops.
@@ -166,46 +169,76 @@ def search_level(
   Raises:
     LevelError: no level, or a target that is not positive.
   """
+  search = steps(levels, target, continuous=continuous, accuracy=accuracy, max_calls=max_calls)
+  level = next(search)
+  while True:
+    try:
+      level = search.send(float(rate_at(level)))
+    except StopIteration as end:
+      return end.value
+
+
+def steps(
+  levels: Sequence[float], target: float, *, continuous: bool = False, accuracy: float = 0.005, max_calls: int = 24
+) -> Generator[float, float, Resolved]:
+  """`search_level` a step at a time: yields a level, is sent its rate, and returns what it found.
+
+  So the searches of several pictures go side by side, and a network codes all of them in one call.
+  """
   if not levels or not target > 0:
-    raise LevelError(
-      f"target {target} bpp over {len(levels)} levels; expected a rate above zero and at least one level"
-    )
+    raise LevelError(f"target {target} bpp over {len(levels)} levels; expected a rate above 0 and at least one level")
   rates: dict[float, float] = {}
-
-  def rate(level: float) -> float:
-    if level not in rates:
-      rates[level] = float(rate_at(level))
-    return rates[level]
-
-  low, high = rate(levels[0]), rate(levels[-1])
-  if low < target < high and continuous:
-    _bisect_range(rate, levels[0], levels[-1], target, accuracy, max_calls)
-  elif low < target < high:
-    _bisect_ladder(rate, levels, target)
-  level = min(rates, key=lambda level: abs(rates[level] - target))
-  miss = rates[level] / target - 1
-  return Resolved(level, rates[level], miss, low <= target <= high or abs(miss) <= TOLERANCE)
-
-
-def _bisect_ladder(rate: Callable[[float], float], levels: Sequence[float], target: float) -> None:
-  """Visits the two neighbours on the ladder between whose rates the target lies."""
-  below, above = 0, len(levels) - 1
+  below, above = -1, len(levels)  # an end, where codecs are slowest, is tried only if the search leads there
   while above - below > 1:
     middle = (below + above) // 2
-    if rate(levels[middle]) < target:
-      below = middle
-    else:
-      above = middle
+    rates[levels[middle]] = rate = yield levels[middle]
+    below, above = (middle, above) if rate < target else (below, middle)
+  inside = below >= 0 and above < len(levels)
+  if inside and continuous:
+    low, high = levels[below], levels[above]
+    while len(rates) < max_calls and min(abs(rate / target - 1) for rate in rates.values()) > accuracy:
+      middle = (low + high) / 2
+      rates[middle] = rate = yield middle
+      low, high = (middle, high) if rate < target else (low, middle)
+  return _nearest(rates, target, inside)
 
 
-def _bisect_range(
-  rate: Callable[[float], float], below: float, above: float, target: float, accuracy: float, max_calls: int
-) -> None:
-  for _ in range(max_calls - 2):
-    middle = (below + above) / 2
-    if abs(rate(middle) / target - 1) <= accuracy:
-      return
-    if rate(middle) < target:
-      below = middle
-    else:
-      above = middle
+def search_all(
+  sampled: Callable[[float], float],
+  whole: Callable[[float], float],
+  levels: Sequence[float],
+  target: float,
+  *,
+  continuous: bool = False,
+  accuracy: float = 0.005,
+  max_passes: int = 4,
+) -> Resolved:
+  """The level whose rate over all the data is nearest to `target`: sought on a sample, verified on all.
+
+  A pass over all of it tells how its rate at one level stands to the sample's. The sample's rates, scaled by that, are
+  searched again, until the search comes back to a level that had its pass.
+
+  Args:
+    sampled: level -> bpp over the sample; may be asked for one level several times.
+    whole: level -> bpp over all. Not called for a target that the sample puts far out of reach.
+    max_passes: bound on the calls of `whole`.
+  """
+  passed: dict[float, float] = {}
+  scale = 1.0
+  while True:
+    found = search_level(
+      lambda level, scale=scale: scale * sampled(level), levels, target, continuous=continuous, accuracy=accuracy
+    )
+    if found.level in passed or len(passed) == max_passes or not (found.reachable or abs(found.miss) < _DOUBT):
+      break
+    passed[found.level] = whole(found.level)
+    scale = passed[found.level] / sampled(found.level)
+    if continuous and abs(passed[found.level] / target - 1) <= accuracy:
+      break
+  return _nearest(passed, target, found.reachable) if passed else found
+
+
+def _nearest(rates: Mapping[float, float], target: float, inside: bool) -> Resolved:
+  level = min(rates, key=lambda level: abs(rates[level] - target))
+  miss = rates[level] / target - 1
+  return Resolved(level, rates[level], miss, inside or abs(miss) <= TOLERANCE)

@@ -35,13 +35,13 @@ def _coded(bench: Bench, data: str, points: Sequence[Point]) -> dict[Point, Code
   found = {}
   for point in points:
     with contextlib.suppress(StoreError):  # nothing complete is there
-      found[point] = bench.source(data, point)
+      found[point] = bench.pictures.source(data, point)
   return found
 
 
 def _examples(bench: Bench, data: str, n: int, coded: Mapping[Point, CodedSource]) -> Iterator[Example]:
   """Under on_bad='skip' without those that could not be read or coded."""
-  source = bench.source(data)
+  source = bench.pictures.source(data)
   for position in _spread(len(source), n):
     try:
       example = _example(source, position, coded)

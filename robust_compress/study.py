@@ -15,27 +15,27 @@ line's verbs are the methods of `Study`:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from robust_compress import compress as coding
-from robust_compress import evaluate as evaluation
-from robust_compress import files, parallel, planning, protocols, provenance, showcase, specs, store
+from robust_compress import files, parallel, planning, protocols, showcase, specs, store
 from robust_compress import train as training
 from robust_compress.bench import Bench
-from robust_compress.cells import chain, grids, grouped, points_of
+from robust_compress.cells import chain, grids, grouped, points_of, targets
 from robust_compress.data import pipeline
-from robust_compress.evaluate import Evaluation, Predict, Targets
+from robust_compress.data.shards import Manifest
+from robust_compress.measuring import Measuring
 from robust_compress.metric_writers import tensorboard
 from robust_compress.protocols import Grid
 from robust_compress.report import report
@@ -83,13 +83,11 @@ class Study:
     cells = [cell for cell in self.cells if cell not in unreachable]
     return self.store.missing(cells, self.bench.fingerprint, self.replace)
 
-  def unreachable(self) -> set[Cell]:
-    """Cells at a target rate that was found out of the codec's reach."""
-    return {cell for cell in self.cells if any(self._is_unreachable(point) for point in points_of(cell))}
-
-  def _is_unreachable(self, point: Point) -> bool:
-    resolved = None if point.bpp is None else self.bench.resolved(point)
-    return resolved is not None and not resolved.reachable
+  def unreachable(self) -> dict[Cell, str]:
+    """Cells at a target rate that was found out of the codec's reach, each with the rates that can be had."""
+    notice = self.bench.pictures.levels.notice
+    told = {cell: "; ".join(filter(None, map(notice, dict.fromkeys(points_of(cell))))) for cell in self.cells}
+    return {cell: text for cell, text in told.items() if text}
 
   def codings(self, cells: Iterable[Cell]) -> list[Coding]:
     """What must be coded before these cells can be trained and measured, each once, in order."""
@@ -98,7 +96,9 @@ class Study:
       wanted.append((cell.data, cell.test))
       for weights in self.untrained([cell]):
         wanted += [(weights.data, point) for point in weights.points]
-    return [pair for pair in dict.fromkeys(wanted) if pair[1] != NONE]
+    coded_as = self.bench.pictures.levels.coded_as  # target rates share the pictures of their level
+    pairs = dict.fromkeys((data, coded_as(point) or point) for data, point in wanted)
+    return [pair for pair in pairs if pair[1] != NONE]
 
   def untrained(self, cells: Iterable[Cell]) -> list[Weights]:
     """Weights that these cells need and that are not there, each after those it starts from."""
@@ -124,10 +124,8 @@ class Study:
   def compress(self) -> None:
     """Codes the pictures that missing cells need."""
     with self._working():
-      for point in dict.fromkeys(
-        point for cell in self.missing() for point in points_of(cell) if point.bpp is not None
-      ):
-        self.bench.resolve(point)
+      for point in targets(self.missing()):
+        self._settle(point)
       for data, point in self.codings(self.missing()):
         self._code(data, point)
       if parallel.host() == 0:
@@ -143,8 +141,9 @@ class Study:
   def evaluate(self) -> None:
     """Measures the missing cells: one pass a (weights, data, point), whatever the number of targets."""
     with self._working():
+      measuring = Measuring(self.bench, self.store, self.replace)
       for model, cells in grouped(self.missing(), lambda cell: cell.model):
-        self._evaluate_model(model, cells)
+        measuring.model(model, cells)
       parallel.barrier("evaluated")  # the first host writes the rows, and the others may be asked for what is missing
 
   @property
@@ -186,30 +185,39 @@ class Study:
 
   # ------------------------------------------------------------------------------------ parts of the verbs
 
-  def _code(self, data: str, point: Point) -> None:
-    source, level = self.bench.source(data), self.bench.level(point)
-    directory = self.bench.coded_dir(data, point)
-    job = coding.Job(source, self.bench.codec(point), level, directory, str(point), self.config.on_bad)
+  def _settle(self, point: Point) -> None:
+    """Finds what stands for a target rate on the test data, coding all of it at one level or at a few."""
+    levels = self.bench.pictures.levels
+    levels.settle(point, lambda coded: self._code(self.config.test_data, coded).bpp)
+    if (notice := levels.notice(point)) and parallel.host() == 0:
+      LOG.warning(notice)
+      tqdm.write(notice, file=sys.stderr)
+
+  def _code(self, data: str, point: Point) -> Manifest:
+    """Codes all pictures of a data set, with the other hosts."""
+    job = self.bench.pictures.job(data, point)
+    name = job.path("").name
     coding.write_shards(
       job, host=parallel.host(), n_hosts=parallel.n_hosts(),
       n_workers=self.config.n_workers or None, replace=self.replace,
     )  # fmt: skip
-    parallel.barrier(f"coded {directory.name}")
+    parallel.barrier(f"coded {name}")
     if parallel.host() == 0:
       coding.finish(job)
-    parallel.barrier(f"finished {directory.name}")
+    parallel.barrier(f"finished {name}")
+    return coding.finish(job)
 
   def _train(self, name: str, weights: Weights) -> None:
     """From the weights it starts from, as its recipe says, on its data at its points."""
     model, recipe = self.bench.models[name], specs.parse_recipe(weights.recipe)
-    directory, view = self.bench.weights_dir(name, weights), specs.parse_data(weights.data).view
+    directory, view = self.bench.trained.folder(name, weights), specs.parse_data(weights.data).view
     sources = [self.bench.labelled(model, weights.data, point) for point in weights.points]
     batches = pipeline.train_batches(
       sources, model.input, view, recipe, weights.seed,
       host=parallel.host(), n_hosts=parallel.n_hosts(), backend=self.config.backend, on_bad=self.config.on_bad,
     )  # fmt: skip
     if parallel.host() == 0:
-      self.bench.claim_weights(name, weights)
+      self.bench.trained.claim(name, weights)
     parallel.barrier(f"claimed {directory.name}")
     LOG.info("training %s", protocols.describe(Cell("", name, weights, weights.data, NONE)))
     variables = training.train(
@@ -219,60 +227,8 @@ class Study:
       checkpoint_every=self.config.checkpoint_every or None,
     )  # fmt: skip
     if parallel.host() == 0:
-      self.bench.keep_variables(name, weights, variables)
+      self.bench.trained.keep(name, weights, variables)
     parallel.barrier(f"trained {directory.name}")
-
-  def _evaluate_model(self, name: str, cells: list[Cell]) -> None:
-    """One compilation serves all weights and points of a model."""
-    predictor = self.bench.predictor(name)
-    for (weights, data), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
-      predict = predictor(self.bench.variables(name, weights))
-      own = None
-      if any(cell.target != "labels" for cell in group):
-        labelled = any(cell.test == NONE and cell.target == "labels" for cell in group)  # else it may have no labels
-        own = self._pass(predict, name, data, NONE, {"labels": None} if labelled else {}, keep_predictions=True)
-      for test, here in grouped(group, lambda cell: cell.test):
-        targets = {cell.target: None if own is None or cell.target == "labels" else own.as_self() for cell in here}
-        reused = own is not None and test == NONE and set(targets) == {"labels"}
-        found = own if own is not None and reused else self._pass(predict, name, data, test, targets)
-        for cell in here:
-          self._keep(cell, found)
-
-  def _pass(
-    self, predict: Predict, name: str, data: str, test: Point, targets: Targets, keep_predictions: bool = False
-  ) -> Evaluation:
-    """Every picture of `data` at `test` through the network once, over all hosts."""
-    model = self.bench.models[name]
-    source = self.bench.labelled(model, data, test)
-    batches = pipeline.eval_batches(
-      source, model.input, specs.parse_data(data).view, self.config.batch_size,
-      host=parallel.host(), n_hosts=parallel.n_hosts(), backend=self.config.backend, on_bad=self.config.on_bad,
-    )  # fmt: skip
-    label = f"{name} at {'originals' if test == NONE else test}"
-    found = evaluation.evaluate(
-      predict, self.bench.task, batches, targets,
-      keep_predictions=keep_predictions, progress=label if parallel.host() == 0 else "",
-      n_examples=-(-len(source) // parallel.n_hosts()),
-    )  # fmt: skip
-    whole = evaluation.across_hosts(found, self.workdir / "records", specs.key_of([name, data, str(test)]))
-    n_left_out = 0 if test == NONE else len(self.bench.source(data)) - len(source)
-    return dataclasses.replace(whole, n_skipped=whole.n_skipped + n_left_out)
-
-  def _keep(self, cell: Cell, found: Evaluation) -> None:
-    """Records first, the row last: a row promises that its records are there."""
-    if parallel.host() != 0:
-      return
-    row, replicates = evaluation.row(
-      cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=self._provenance(cell)
-    )
-    self.store.put_records(cell, found.ids, found.records[cell.target], replicates, self.replace)
-    self.store.put(row, self.replace)
-    LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
-
-  def _provenance(self, cell: Cell) -> dict[str, Any]:
-    """With the level that a target rate came to."""
-    resolved = None if cell.test.bpp is None else self.bench.resolved(cell.test)
-    return {**provenance.provenance(), **({} if resolved is None else {"resolved": resolved._asdict()})}
 
 
 @contextmanager

@@ -261,6 +261,6 @@ def test_the_quickstart_plans_what_it_says(tmp_path):
 
 def test_the_scenes_classifier_trains_on_the_pictures_it_says(tmp_path):
   opened = planned(ROOT / "configs" / "scenes_classifier.py", tmp_path)
-  source = opened.bench.source(opened.config.train_data)
+  source = opened.bench.pictures.source(opened.config.train_data)
   height, width = source.picture(0).clip.shape[1:3]
   assert f"{len(source)} rendered pictures of {height}×{width}" in docstring(ROOT / "configs" / "scenes_classifier.py")

@@ -30,7 +30,7 @@ def test_an_unreadable_picture_is_no_example_and_no_sample_of_a_rate(tmp_path, p
   one.compress()
   [example] = load_examples(one.workdir / "examples", one.cells[0].data)
   assert example["id"] == "class/5.png"
-  assert one.bench.level(one.cells[0].test) > 1
+  assert one.bench.pictures.levels.coded_as(one.cells[0].test).level > 1
 
 
 @pytest.mark.parametrize("point", ["jpeg@5", "webp@3bpp"])
@@ -46,10 +46,10 @@ def test_examples_are_the_coded_pictures_and_follow_the_points(tmp_path):
     one = study.Study(tiny_config(points=points, **data), tmp_path)
     one.compress()
     first, last = load_examples(tmp_path / "examples", one.cells[0].data)
-    assert (first["id"], last["id"]) == tuple(one.bench.source(one.cells[0].data).id(i) for i in (0, 5))
+    assert (first["id"], last["id"]) == tuple(one.bench.pictures.source(one.cells[0].data).id(i) for i in (0, 5))
     for example, index in ((first, 0), (last, 5)):
       for decoded in example["decoded"]:
-        coded = one.bench.source(one.cells[0].data, specs.parse_point(decoded["point"]))
+        coded = one.bench.pictures.source(one.cells[0].data, specs.parse_point(decoded["point"]))
         assert decoded["n_bytes"] == len(coded.blob(index))
         np.testing.assert_array_equal(Image.open(decoded["file"]), coded.picture(index).clip[0])
     return [decoded["point"] for decoded in last["decoded"]]

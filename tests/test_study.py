@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robust_compress import bench, parallel, protocols, settings, specs, store, study
+from robust_compress import parallel, protocols, settings, specs, store, study, trained
 from robust_compress.data.scenes import Scenes
 from robust_compress.types import NONE, DataError, SpecError, StoreError, WeightsError
 
@@ -68,7 +68,7 @@ def test_rates_are_the_bytes_of_the_blobs(finished):
     if row.cell.test == NONE:
       assert row.bpp is None  # a rendered picture has no file
     else:
-      source = opened.bench.source(row.cell.data, row.cell.test)
+      source = opened.bench.pictures.source(row.cell.data, row.cell.test)
       assert row.n_bytes == sum(len(source.blob(index)) for index in range(len(source)))
       assert row.bpp == pytest.approx(8 * row.n_bytes / (20 * 32 * 32))
 
@@ -126,7 +126,7 @@ def without_rows(finished, tmp_path):
 def test_weights_trained_under_other_conditions_are_refused_or_trained_again(finished, without_rows):
   original = finished[0]
   cell = next(cell for cell in original.cells if protocols.role(cell) == "C")
-  directory = without_rows / original.bench.weights_dir(cell.model, cell.weights).relative_to(original.workdir)
+  directory = without_rows / original.bench.trained.folder(cell.model, cell.weights).relative_to(original.workdir)
   altered(directory / "weights.json", lambda fields: fields["fingerprint"].update(data="of yesterday"))
   opened = study.Study(tiny_config(), without_rows)
   for verb in (opened.plan, opened.train, opened.evaluate):
@@ -138,7 +138,7 @@ def test_weights_trained_under_other_conditions_are_refused_or_trained_again(fin
     replacing.bench.variables(cell.model, cell.weights)
   replacing.train()
   assert "of yesterday" in (directory.parent / f"{directory.name}.0" / "weights.json").read_text()
-  assert bench.trained(without_rows)[specs.weights_key(cell.weights)][2] == directory / "variables.safetensors"
+  assert trained.found(without_rows)[specs.weights_key(cell.weights)][2] == directory / "variables.safetensors"
   assert "to train     0 steps" in opened.plan()
   for name in ("variables.safetensors", "weights.json"):
     assert (directory / name).read_bytes() == (original.workdir / "weights" / directory.name / name).read_bytes()
@@ -148,7 +148,7 @@ def test_pictures_coded_otherwise_are_refused_or_coded_again(finished, without_r
   original = finished[0]
   cell = next(cell for cell in original.cells if protocols.role(cell) == "B")
   manifest = (
-    without_rows / original.bench.coded_dir(cell.data, cell.test).relative_to(original.workdir) / "manifest.json"
+    without_rows / original.bench.pictures.folder(cell.data, cell.test).relative_to(original.workdir) / "manifest.json"
   )
   whole = manifest.read_bytes()
   altered(manifest, lambda fields: fields["plan"].update(codec="of yesterday"))
@@ -183,7 +183,7 @@ def test_the_order_of_labels_is_part_of_the_data(tmp_path):
     [cell] = [cell for cell in opened.cells if protocols.role(cell) == "A"]
     fingerprints.add(opened.bench.fingerprint(cell)["data"])
     if train == "one":
-      assert fingerprints == {opened.bench.source(cell.data).fingerprint()}  # nothing to map
+      assert fingerprints == {opened.bench.pictures.source(cell.data).fingerprint()}  # nothing to map
   assert len(fingerprints) == 2
 
 
@@ -249,27 +249,30 @@ def test_a_target_rate_is_resolved_once_and_shared_with_training(tmp_path):
   config = tiny_config(points=("webp@1.2bpp",), finetune_points=(), protocols=("shifted", "finetuned"))
   opened = study.Study(config, tmp_path)
   opened.run()
-  level = opened.bench.level(opened.grids[0].points[0])
-  coded = {opened.bench.source(cell.data, cell.test).manifest.plan.level for cell in opened.cells}
-  assert coded == {level}
   [row] = [row for row in opened.store.rows() if protocols.role(row.cell) == "B"]
-  assert str(row.cell.test) == "webp@1.2bpp"
+  point, pictures = row.cell.test, opened.bench.pictures
+  level = pictures.levels.found(point).level
+  coded = {pictures.source(cell.data, cell.test).manifest.plan.level for cell in opened.cells}
+  coded |= {pictures.source(config.train_data, point).manifest.plan.level}
+  assert coded == {level}
+  assert str(point) == "webp@1.2bpp"
   assert row.bpp == pytest.approx(1.2, rel=0.05)
-
-  point = row.cell.test
   assert row.fingerprint["codec"].endswith(f" at level {level}")
+  said = row.provenance["target_rate"]
+  assert (said["asked"], said["bpp"], said["levels"]) == (1.2, row.bpp, [level] * 3)
+
   [kept] = opened.workdir.glob("levels/*.json")
-  before = opened.bench.fingerprint(row.cell), opened.bench.coded_dir(row.cell.data, point)
-  altered(kept, lambda fields: fields.update(level=level + 1))
-  after = opened.bench.fingerprint(row.cell), opened.bench.coded_dir(row.cell.data, point)
+  before = opened.bench.fingerprint(row.cell), pictures.folder(row.cell.data, point)
+  altered(kept, lambda fields: fields["found"][str(point)].update(level=level + 1))
+  after = opened.bench.fingerprint(row.cell), pictures.folder(row.cell.data, point)
   assert {name for name in before[0] if before[0][name] != after[0][name]} == {"codec"}
   assert before[1] != after[1]
   [finetuned] = [cell for cell in opened.cells if protocols.role(cell) == "C"]
   with pytest.raises(StoreError, match=rf"codec .* at level {level} there, .* at level {level + 1} now"):
     opened.bench.is_ready(finetuned.model, finetuned.weights)
   altered(kept, lambda fields: fields.update(codec="of yesterday"))
-  assert opened.bench.resolved(point) is None
-  assert opened.bench.level(point) == level  # sought again
+  assert pictures.levels.found(point) is None
+  assert pictures.levels.sought(point).level == level  # sought again
 
 
 def test_a_rate_out_of_reach_is_no_error_and_no_row(tmp_path):
@@ -347,10 +350,10 @@ def test_two_runs_on_one_workdir(tmp_path):
 
 def test_trained_weights_are_found_by_key(finished, tmp_path):
   opened, _ = finished
-  there = bench.trained(opened.workdir)
+  there = trained.found(opened.workdir)
   assert {weights for _, weights, _ in there.values()} >= {cell.weights for cell in opened.cells}
   with pytest.raises(WeightsError, match=r"has no weights 'other'; there are .*own_models:tiny trained on jpeg@5"):
-    bench.export(opened.workdir, "other", tmp_path / "out.safetensors")
+    trained.export(opened.workdir, "other", tmp_path / "out.safetensors")
 
 
 def test_rows_are_readable_json(finished):

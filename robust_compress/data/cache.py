@@ -8,6 +8,7 @@ What lies in the folder is described in `shards.py`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import os
 import zlib
@@ -60,6 +61,16 @@ class CodedSource:
 
   def fingerprint(self) -> str:
     return key_of([dataclasses.asdict(self.manifest.plan), self.manifest.files[shards.INDEX]])
+
+  @functools.cached_property
+  def levels(self) -> np.ndarray:
+    """float64[n]: the level that each picture was coded at."""
+    if shards.LEVELS not in self.manifest.files:
+      return np.full(len(self), self.manifest.plan.level)
+    path = self.directory / shards.LEVELS
+    if not path.exists() or shards.file_digest(path) != self.manifest.files[shards.LEVELS]:
+      raise StoreError(f"{path} is missing or damaged; delete {shards.MANIFEST} beside it and run compress again")
+    return np.load(path, allow_pickle=False)
 
   def find(self, position: int) -> int | None:
     """Where the picture stands here that stands at `position` in the source; None where it was skipped."""

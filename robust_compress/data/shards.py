@@ -2,10 +2,11 @@
 
     manifest.json               what was coded and how, totals, what was skipped, checksums; written last: it means done
     index.npy                   one entry a picture: where its blob lies; memory-mapped, so that opening is free
+    levels.npy                  the level of each, where each has its own to meet a rate
     shard-00000-of-00004.zip    stored, not deflated: any unzip gives the files of its pictures
       00000007_n01440764_2.jpeg         position in the source, end of the id
       00000007_n01440764_2.pixels.png   what the codec decodes to, kept where decoding costs a network
-      index.npy, shard.json             the same for this shard alone, so that a cut-off run goes on from whole shards
+      index.npy, levels.npy, shard.json  the same for this shard alone, so that a cut-off run goes on from whole shards
 
 `compress.py` writes these files and `cache.py` reads them. Bytes depend on the `Plan` alone, not on threads, hosts or
 dates. Readers import no tensorflow.
@@ -30,7 +31,7 @@ from PIL import Image
 from robust_compress.data.stored_zip import StoredZip
 from robust_compress.types import Clip, StoreError
 
-MANIFEST, INDEX, SHARD = "manifest.json", "index.npy", "shard.json"
+MANIFEST, INDEX, LEVELS, SHARD = "manifest.json", "index.npy", "levels.npy", "shard.json"
 
 
 class Entry(NamedTuple):
@@ -56,7 +57,7 @@ class Plan:
 
   source: str  # fingerprint of the pictures that the codec sees
   codec: str  # its fingerprint
-  level: float | str  # 'per picture <hash>' where each has its own
+  level: float | str  # 'per picture …' where each has its own: a hash of them, or the rate that they are to meet
   n: int  # pictures in the source
   shard_size: int
   keep_pixels: bool
@@ -95,6 +96,11 @@ class Manifest:
   skipped: tuple[tuple[str, str], ...]  # (id, reason) of pictures that could not be read or coded
   files: dict[str, tuple[int, str]]  # (n_bytes, sha256) of every shard and of the index
 
+  @property
+  def bpp(self) -> float:
+    """Bits per pixel of all that was coded."""
+    return 8 * self.n_bytes / self.n_pixels
+
   def to_json(self) -> str:
     return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
 
@@ -122,17 +128,21 @@ class ShardWriter:
   def __init__(self, file: BinaryIO, plan: Plan, suffix: str):
     self._archive, self._plan, self._suffix = StoredZip(file), plan, _safe(suffix)
     self._entries: list[Entry] = []
+    self._levels: list[float] = []
     self._ids: list[str] = []
     self._skipped: list[tuple[str, str]] = []
 
-  def add(self, position: int, id: str, blob: bytes, pixels: bytes, n_frames: int, n_pixels: int) -> None:
-    """One picture: its blob and, unless empty, the PNG of its pixels. Positions must rise."""
+  def add(
+    self, position: int, id: str, blob: bytes, pixels: bytes, n_frames: int, n_pixels: int, level: float | None = None
+  ) -> None:
+    """One picture: its blob, the PNG of its pixels unless empty, and the level found for it. Positions must rise."""
     stem = f"{position:08d}_{_safe(os.path.splitext(id)[0])}"
     spans = [self._archive.add(f"{stem}.{self._suffix}", blob)]
     if pixels:
       spans.append(self._archive.add(f"{stem}.pixels.png", pixels))
     self._entries.append(Entry(position, n_frames, n_pixels, *(value for span in spans for value in span)))
     self._ids.append(id)
+    self._levels += [] if level is None else [level]
 
   def skip(self, id: str, reason: str) -> None:
     self._skipped.append((id, reason))
@@ -144,6 +154,8 @@ class ShardWriter:
     if error_type is None:
       fields = {"plan": dataclasses.asdict(self._plan), "ids": self._ids, "skipped": self._skipped}
       self._archive.add(INDEX, npy(np.array(self._entries, ENTRY)))
+      if self._levels:
+        self._archive.add(LEVELS, npy(np.array(self._levels, np.float64)))
       self._archive.add(SHARD, json.dumps(fields).encode())
       self._archive.close()
 
@@ -170,6 +182,14 @@ def read_shard(path: Path) -> tuple[Plan, np.ndarray, list[tuple[str, str]]]:
     raise StoreError(f"{path} is missing; run compress again") from error
   except Exception as error:  # zip headers claim encryption, other compressions and sizes, each with its own error
     raise StoreError(f"{path} is damaged ({error}); delete it and run compress again") from error
+
+
+def levels_of(path: Path) -> np.ndarray:
+  """float64[n]: the level of each picture in a shard of which each has its own; empty where none has."""
+  with zipfile.ZipFile(path) as archive:
+    if LEVELS not in archive.namelist():
+      return np.empty(0)
+    return np.load(io.BytesIO(archive.read(LEVELS)), allow_pickle=False)
 
 
 def is_whole(path: Path) -> bool:

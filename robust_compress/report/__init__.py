@@ -11,7 +11,7 @@ kilobytes of rows. With the store's replicates at hand, differences carry paired
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from robust_compress.report import csv_files, page, summary
@@ -32,7 +32,7 @@ def report(
   *,
   results: Results | None = None,
   planned: Iterable[Cell] = (),
-  unreachable: Collection[Cell] = (),
+  unreachable: Collection[Cell] | Mapping[Cell, str] = (),
   examples: str | os.PathLike[str] | None = None,
   title: str = "Recognition under compression",
   metric: str | None = None,
@@ -46,7 +46,7 @@ def report(
     results: the store of those rows, for replicates and records (`store.Store`); None makes a report without
       paired intervals.
     planned: all cells of the study, so that what has no row is drawn as missing.
-    unreachable: planned cells whose target rate no level of the codec meets.
+    unreachable: planned cells whose target rate no level of the codec meets; with what to say of each, or without.
     examples: folder written by `save_examples`.
     title: heading of the page.
     metric: name of the metric to draw, in place of the task's usual one.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from robust_compress import specs
+from robust_compress.rate import TOLERANCE
 from robust_compress.report import names
 from robust_compress.report.curves import CURVE_ROLES, Panel, Sample
 from robust_compress.types import Row
@@ -30,7 +31,7 @@ def cells_csv(rows: Iterable[Row]) -> str:
     "seed",
     "weights",
   ]
-  fields += ["n", "n_skipped", "n_bytes", "n_pixels", "bpp", "bpp_mean"]
+  fields += ["n", "n_skipped", "n_bytes", "n_pixels", "bpp", "bpp_mean", *_TARGET]
   fields += [column for name in metrics for column in (name, f"{name}_low", f"{name}_high")] + ["wall_s"]
   lines = []
   for row in rows:
@@ -47,6 +48,7 @@ def cells_csv(rows: Iterable[Row]) -> str:
     line |= {
       name: getattr(row, name) for name in ("n", "n_skipped", "n_bytes", "n_pixels", "bpp", "bpp_mean", "wall_s")
     }
+    line |= _target(row)
     for name, value in row.metrics.items():
       low, high = row.intervals.get(name) or (None, None)
       line |= {name: value, f"{name}_low": low, f"{name}_high": high}
@@ -54,9 +56,38 @@ def cells_csv(rows: Iterable[Row]) -> str:
   return to_csv(fields, lines)
 
 
+_TARGET = ("asked_bpp", "miss", "missed", "share_off", "level_min", "level_median", "level_max")
+
+
+def _target(row: Row) -> dict[str, Any]:
+  """Of a row at a target rate: how far it missed, and by which levels; `share_off` is of pictures, each for itself."""
+  if row.cell.test.bpp is None:
+    return {}
+  said = row.provenance.get("target_rate", {})
+  miss = None if row.bpp is None else row.bpp / row.cell.test.bpp - 1
+  levels = said.get("levels") or (None, None, None)
+  return dict(
+    zip(_TARGET, (row.cell.test.bpp, miss, miss is not None and abs(miss) > TOLERANCE, said.get("share_off"), *levels))
+  )
+
+
 def curves_csv(panels: Iterable[Panel]) -> str:
   """One line a point of a curve and metric, in the order drawn, gaps included."""
-  fields = ["task", "model", "data", "scenario", "codec", "level", "asked_bpp", "bpp", "metric", "value", "low", "high"]
+  fields = [
+    "task",
+    "model",
+    "data",
+    "scenario",
+    "codec",
+    "level",
+    "asked_bpp",
+    "bpp",
+    "miss",
+    "metric",
+    "value",
+    "low",
+    "high",
+  ]
   fields += ["n", "n_seeds", "state"]
   lines = []
   for panel in panels:
@@ -69,7 +100,7 @@ def curves_csv(panels: Iterable[Panel]) -> str:
         "level": point.level,
         "asked_bpp": point.bpp,
       }
-      line |= {"bpp": sample.bpp, "state": sample.state, "n_seeds": len(sample.rows)}
+      line |= {"bpp": sample.bpp, "miss": sample.rate_miss, "state": sample.state, "n_seeds": len(sample.rows)}
       line |= {"n": sample.rows[0].n} if sample.rows else {}
       for metric in panel.metrics:
         low, high = sample.interval(metric.name) or (None, None)

@@ -13,10 +13,12 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from robust_compress import protocols, specs
+from robust_compress.rate import TOLERANCE
 from robust_compress.report import names
 from robust_compress.types import NONE, Cell, Point, Row, Weights
 
@@ -37,6 +39,7 @@ class Sample:
   bpp: float | None
   rows: tuple[Row, ...] = ()  # one a seed
   over_seeds: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)  # from replicates
+  reason: str = ""  # why it is unreachable
 
   def value(self, metric: str) -> float | None:
     """Mean over seeds; None where the cell was not measured or has no such metric."""
@@ -59,12 +62,21 @@ class Sample:
     return [row.metrics[metric] for row in self.rows if _is_number(row.metrics.get(metric))]
 
   @property
-  def misses_rate(self) -> float | None:
-    """How far the rate came out from the one asked, where that is over 5 %: 0.2 is a fifth too many bits."""
+  def rate_miss(self) -> float | None:
+    """How far the rate came out from the one asked: 0.2 is a fifth too many bits. None where none was asked."""
     if self.test.bpp is None or self.bpp is None or not self.rows:
       return None
-    miss = self.bpp / self.test.bpp - 1
-    return miss if abs(miss) > 0.05 else None
+    return self.bpp / self.test.bpp - 1
+
+  @property
+  def misses_rate(self) -> bool:
+    """Whether that is over 5 %."""
+    return self.rate_miss is not None and abs(self.rate_miss) > TOLERANCE
+
+  @property
+  def target_rate(self) -> Mapping[str, Any]:
+    """What its row says of how the pictures met a target rate: levels, and the share of pictures that miss it."""
+    return self.rows[0].provenance.get("target_rate", {}) if self.rows else {}
 
 
 def _is_number(value: float | None) -> bool:
@@ -147,11 +159,15 @@ def _rate_order(sample: Sample) -> tuple[bool, str, float, float]:
 
 
 def panels(
-  rows: Iterable[Row], planned: Iterable[Cell] = (), unreachable: Collection[Cell] = (), metric: str | None = None
+  rows: Iterable[Row],
+  planned: Iterable[Cell] = (),
+  unreachable: Collection[Cell] | Mapping[Cell, str] = (),
+  metric: str | None = None,
 ) -> list[Panel]:
   """Groups rows and planned cells, in order of first appearance. `metric` is drawn instead of the usual one."""
   by_cell = {row.cell: row for row in rows}
-  cells = list(dict.fromkeys([*planned, *by_cell, *unreachable]))
+  reasons = unreachable if isinstance(unreachable, Mapping) else dict.fromkeys(unreachable, "")
+  cells = list(dict.fromkeys([*planned, *by_cell, *reasons]))
   rates = {(cell.data, cell.test): row.bpp for cell, row in by_cell.items() if row.bpp is not None}
   bases = {_base_of(cell.weights) for cell in cells}
   groups: dict[tuple[str, str, str, Weights], list[Cell]] = {}
@@ -163,7 +179,7 @@ def panels(
     trainings = list(dict.fromkeys(_training(cell) for cell in members if cell.weights != base)) or [None]
     for training in trainings:
       chosen = [cell for cell in members if cell.weights == base or _training(cell) == training]
-      samples = tuple(_samples(chosen, base, by_cell, rates, unreachable))
+      samples = tuple(_samples(chosen, base, by_cell, rates, reasons))
       found = names.ordered_metrics(name for sample in samples for row in sample.rows for name in row.metrics)
       found = sorted(found, key=lambda m: m.name != metric) or [names.known_metric(metric or "score")]
       result.append(Panel(task, model, data, base, training, tuple(found), samples))
@@ -184,7 +200,7 @@ def _samples(
   base: Weights,
   by_cell: dict[Cell, Row],
   rates: dict[tuple[str, Point], float],
-  unreachable: Collection[Cell],
+  unreachable: Mapping[Cell, str],
 ) -> Iterator[Sample]:
   """Cells that differ in the training seed alone become one sample."""
   seeds: dict[Cell, list[Cell]] = {}
@@ -201,7 +217,8 @@ def _samples(
       else rates.get((cell.data, cell.test), cell.test.bpp)
     )
     trained = () if cell.weights == base else cell.weights.points
-    yield Sample(protocols.role(cell, base), cell.test, trained, cell.target, state, bpp, rows)
+    reason = unreachable[cell] if state == "unreachable" else ""
+    yield Sample(protocols.role(cell, base), cell.test, trained, cell.target, state, bpp, rows, reason=reason)
 
 
 def title(panel: Panel) -> str:

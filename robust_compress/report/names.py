@@ -113,9 +113,9 @@ def codec_key(point: Point) -> str:
 
 def codec_title(point: Point) -> str:
   title = CODEC_TITLES.get(point.codec, point.codec)
-  return title + (
-    f" ({', '.join(f'{key} {specs.format_value(value)}' for key, value in point.options)})" * bool(point.options)
-  )
+  said = [f"{key} {specs.format_value(value)}" for key, value in point.options if key != "per_image"]
+  said += ["a level a picture"] if point.per_image else []
+  return title + (f" ({', '.join(said)})" if said else "")
 
 
 def level_name(point: Point) -> str:

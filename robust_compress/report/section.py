@@ -126,6 +126,7 @@ def _missing(panel: Panel) -> Safe | None:
   out = sum(sample.state == "unreachable" for sample in panel.samples)
   texts = [f"{missing} of {len(panel.samples)} planned cells not measured yet"] * bool(missing)
   texts += [f"{out} target rate{'s' * (out > 1)} out of the codec's reach"] * bool(out)
+  texts += dict.fromkeys(sample.reason for sample in panel.samples if sample.reason)
   return element("p", "; ".join(texts) + ".", class_="note warning") if texts else None
 
 

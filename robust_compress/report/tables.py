@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from robust_compress import specs
 from robust_compress.report import compare, names
 from robust_compress.report.compare import Bjontegaard, Cheapest, Gain
 from robust_compress.report.curves import Panel, Sample
@@ -124,14 +125,55 @@ def cell_table(panel: Panel) -> Table:
   ]
   for metric in panel.metrics:
     columns += [(f"{metric.name}{metric.unit and ' ' + metric.unit}", True), ("95 %", True)]
-  seeds, skipped = panel.n_seeds > 1, any(row.n_skipped for row in panel.rows)
-  columns += [("seeds", True)] * seeds + [("skipped", True)] * skipped
-  body, notes = [], []
-  for sample in sorted(panel.samples, key=_cell_order):
-    body.append(_cell(sample, panel, seeds, skipped))
-  if any(sample.misses_rate for sample in panel.samples):
-    notes.append("† the rate asked was missed by more than 5 %; the rate shown is what was measured.")
+  extra = [column for column in _EXTRA if any(map(column.matters, panel.samples))]
+  columns += [(column.title, True) for column in extra]
+  body = [_cell(sample, panel, extra) for sample in sorted(panel.samples, key=_cell_order)]
+  notes = [_MISSED] if any(sample.misses_rate for sample in panel.samples) else []
+  notes += [_PICTURES_OFF] if any(map(_of_own_levels, panel.samples)) else []
+  notes += dict.fromkeys(f"{sample.reason}." for sample in panel.samples if sample.reason)
   return Table("All cells", tuple(columns), tuple(body), tuple(notes))
+
+
+class _Column(NamedTuple):
+  """A column that is there only where it matters for a sample."""
+
+  title: str
+  matters: Callable[[Sample], bool]
+  text: Callable[[Sample], str]
+
+
+def _of_own_levels(sample: Sample) -> bool:
+  return sample.test.per_image and "share_off" in sample.target_rate
+
+
+def _asked(sample: Sample) -> str:
+  return "" if sample.test.bpp is None else specs.format_number(sample.test.bpp)
+
+
+def _levels(sample: Sample) -> str:
+  return "–".join(dict.fromkeys(specs.format_number(round(x, 2)) for x in sample.target_rate.get("levels", ())))
+
+
+def _pictures_off(sample: Sample) -> str:
+  return names.percent_text(sample.target_rate["share_off"]) if _of_own_levels(sample) else ""
+
+
+def _n_skipped(sample: Sample) -> int:
+  return max((row.n_skipped for row in sample.rows), default=0)
+
+
+_EXTRA = (
+  _Column("bpp asked", lambda sample: sample.test.bpp is not None, _asked),
+  _Column("level", lambda sample: "levels" in sample.target_rate, _levels),
+  _Column("pictures off", _of_own_levels, _pictures_off),
+  _Column("seeds", lambda sample: len(sample.rows) > 1, lambda sample: str(len(sample.rows) or "")),
+  _Column("skipped", lambda sample: _n_skipped(sample) > 0, lambda sample: str(_n_skipped(sample)) * bool(sample.rows)),
+)
+_MISSED = "† the rate asked was missed by more than 5 %; the rate shown is what was measured."
+_PICTURES_OFF = (
+  "Where every picture has a level of its own: the lowest, the median and the highest; and the share of pictures whose "
+  "own rate is more than 5 % off the one asked."
+)
 
 
 _ORDER = ("A", "B", "C", "control", "mixed", "matrix", "relative")
@@ -142,16 +184,16 @@ def _cell_order(sample: Sample) -> tuple:
   return _ORDER.index(sample.role), trained, names.codec_key(sample.test), sample.bpp or 0, sample.test.level or 0
 
 
-def _cell(sample: Sample, panel: Panel, seeds: bool, skipped: bool) -> tuple[Any, ...]:
+def _cell(sample: Sample, panel: Panel, extra: Sequence[_Column]) -> tuple[Any, ...]:
   scenario = (
     f"{sample.role}, {names.ROLE_TITLES[sample.role]}" if sample.role in "ABC" else names.ROLE_TITLES[sample.role]
   )
   trained = [("originals" if point == NONE else names.point_title(point)) for point in sample.trained] or ["base"]
   trained = trained[0] if len(trained) == 1 else f"mixture of {len(trained)}"
   head = (scenario, trained, names.point_title(sample.test))
+  said = [column.text(sample) for column in extra]
   if not sample.rows:
-    blank = ("",) * (1 + 2 * len(panel.metrics) + seeds + skipped)
-    return (*head, names.bpp_text(sample.bpp), "–", (sample.state, "missing"), *blank[1:])
+    return (*head, names.bpp_text(sample.bpp), "–", (sample.state, "missing"), *[""] * (2 * len(panel.metrics)), *said)
   means = [row.bpp_mean for row in sample.rows if row.bpp_mean is not None]
   dagger = "†" if sample.misses_rate else ""
   counts = sorted({row.n for row in sample.rows})
@@ -162,8 +204,7 @@ def _cell(sample: Sample, panel: Panel, seeds: bool, skipped: bool) -> tuple[Any
   ]
   for metric in panel.metrics:
     numbers += [metric.text(sample.value(metric.name)), metric.interval_text(sample.interval(metric.name))]
-  numbers += [str(len(sample.rows))] * seeds + [str(max(row.n_skipped for row in sample.rows))] * skipped
-  return (*head, *numbers)
+  return (*head, *numbers, *said)
 
 
 def published_table(points: Sequence[PublishedPoint], panel: Panel) -> Table:

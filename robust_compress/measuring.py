@@ -1,0 +1,87 @@
+"""From cells to rows: one pass of the pictures through a network serves every cell that asks for it.
+
+model ──compiled once──▶ (weights, data) ──▶ point ──pass──▶ Evaluation ──▶ records, then the row, of each target
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from robust_compress import evaluate as evaluation
+from robust_compress import parallel, protocols, provenance, specs
+from robust_compress.bench import Bench
+from robust_compress.cells import grouped
+from robust_compress.data import pipeline
+from robust_compress.evaluate import Evaluation, Predict, Targets
+from robust_compress.store import Store
+from robust_compress.types import NONE, Cell, Point
+
+LOG = logging.getLogger("robust_compress")
+
+
+class Measuring:
+  """Measures cells whose weights are trained and whose pictures are coded.
+
+  Args:
+    bench: what their names stand for.
+    store: where the first host puts rows and records.
+    replace: rows of other conditions are archived, instead of being an error.
+  """
+
+  def __init__(self, bench: Bench, store: Store, replace: bool = False):
+    self.bench, self.store, self.replace, self.config = bench, store, replace, bench.config
+
+  def model(self, name: str, cells: Sequence[Cell]) -> None:
+    """Measures the cells of one model: one compilation serves all its weights and points."""
+    predictor = self.bench.predictor(name)
+    for (weights, data), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
+      predict = predictor(self.bench.variables(name, weights))
+      own = None
+      if any(cell.target != "labels" for cell in group):
+        labelled = any(cell.test == NONE and cell.target == "labels" for cell in group)  # else it may have no labels
+        own = self._pass(predict, name, data, NONE, {"labels": None} if labelled else {}, keep_predictions=True)
+      for test, here in grouped(group, lambda cell: cell.test):
+        targets = {cell.target: None if own is None or cell.target == "labels" else own.as_self() for cell in here}
+        reused = own is not None and test == NONE and set(targets) == {"labels"}
+        found = own if own is not None and reused else self._pass(predict, name, data, test, targets)
+        for cell in here:
+          self._keep(cell, found)
+
+  def _pass(
+    self, predict: Predict, name: str, data: str, test: Point, targets: Targets, keep_predictions: bool = False
+  ) -> Evaluation:
+    """Every picture of `data` at `test` through the network once, over all hosts."""
+    model = self.bench.models[name]
+    source = self.bench.labelled(model, data, test)
+    batches = pipeline.eval_batches(
+      source, model.input, specs.parse_data(data).view, self.config.batch_size,
+      host=parallel.host(), n_hosts=parallel.n_hosts(), backend=self.config.backend, on_bad=self.config.on_bad,
+    )  # fmt: skip
+    label = f"{name} at {'originals' if test == NONE else test}"
+    found = evaluation.evaluate(
+      predict, self.bench.task, batches, targets,
+      keep_predictions=keep_predictions, progress=label if parallel.host() == 0 else "",
+      n_examples=-(-len(source) // parallel.n_hosts()),
+    )  # fmt: skip
+    whole = evaluation.across_hosts(found, self.bench.workdir / "records", specs.key_of([name, data, str(test)]))
+    n_left_out = 0 if test == NONE else len(self.bench.pictures.source(data)) - len(source)
+    return dataclasses.replace(whole, n_skipped=whole.n_skipped + n_left_out)
+
+  def _keep(self, cell: Cell, found: Evaluation) -> None:
+    """Records first, the row last: a row promises that its records are there."""
+    if parallel.host() != 0:
+      return
+    row, replicates = evaluation.row(
+      cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=self._provenance(cell)
+    )
+    self.store.put_records(cell, found.ids, found.records[cell.target], replicates, self.replace)
+    self.store.put(row, self.replace)
+    LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
+
+  def _provenance(self, cell: Cell) -> dict[str, Any]:
+    """With how the pictures met a target rate."""
+    target = {} if cell.test.bpp is None else {"target_rate": self.bench.pictures.achieved(cell.data, cell.test)}
+    return {**provenance.provenance(), **target}
