@@ -65,21 +65,21 @@ def jxl_header(height, width, ratio=0, signature=b"\xff\x0a"):
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 256), (16, 24), (37, 53), (70_000, 3), (2**30, 2**30)])
 def test_the_size_of_a_jxl_file_is_read_from_its_header(size):
-  assert optional._jxl_size(jxl_header(*size)) == size
+  assert optional.jxl_size(jxl_header(*size)) == size
   boxes = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
-  assert optional._jxl_size(boxes + b"\0\0\1\0jxlc" + jxl_header(*size)) == size
-  assert optional._jxl_size(boxes + b"\0\0\1\0jxlp\0\0\0\0" + jxl_header(*size)) == size
+  assert optional.jxl_size(boxes + b"\0\0\1\0jxlc" + jxl_header(*size)) == size
+  assert optional.jxl_size(boxes + b"\0\0\1\0jxlp\0\0\0\0" + jxl_header(*size)) == size
 
 
 @pytest.mark.parametrize(("ratio", "width"), [(1, 600), (2, 720), (3, 800), (4, 900), (5, 1066), (6, 750), (7, 1200)])
 def test_a_width_may_be_a_ratio(ratio, width):
-  assert optional._jxl_size(jxl_header(600, 1, ratio)) == (600, width)
+  assert optional.jxl_size(jxl_header(600, 1, ratio)) == (600, width)
 
 
 @pytest.mark.parametrize("file", [b"", b"\xff", b"\0\0\0\x0cJXL \r\n\x87\n" * 9, b"\0\0\0\0jxll" * 5])
 def test_a_file_without_a_codestream_is_refused(file):
   with pytest.raises(CodecError, match="no codestream is in them"):
-    optional._jxl_size(file)
+    optional.jxl_size(file)
 
 
 @needs("pillow_jxl")
@@ -88,7 +88,7 @@ def test_jxl_declares_what_is_coded_and_a_bomb_is_refused_unopened(monkeypatch):
   for height, width in [(1, 1), (16, 24), (37, 53), (48, 64), (300, 500)]:
     [coded] = codec.encode([photo(height, width)], [50])
     assert coded.blob[:2] == b"\xff\x0a"
-    assert optional._jxl_size(coded.blob) == (height, width)
+    assert optional.jxl_size(coded.blob) == (height, width)
   monkeypatch.setattr(Image, "open", None)
   with pytest.raises(CodecError, match=r"\[1, 1073741824, 1073741824, 3\] is over the limit"):
     codec.decode([jxl_header(2**30, 2**30)])

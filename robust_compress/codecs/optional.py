@@ -54,11 +54,11 @@ class _JxlCodec(PillowCodec):
   """The plugin decodes a file as it opens it, so the declared size is read here before."""
 
   def _open(self, file: bytes) -> Image.Image:
-    frames.check_size(self.name, (1, *_jxl_size(file)))
+    frames.check_size(self.name, (1, *jxl_size(file)))
     return super()._open(file)
 
 
-def _jxl_size(file: bytes) -> tuple[int, int]:
+def jxl_size(file: bytes) -> tuple[int, int]:
   """(height, width) as the SizeHeader of ISO/IEC 18181-1 declares them. Its fields are read from the low bits up."""
   bits = int.from_bytes(_jxl_codestream(file)[2:14], "little")
 
