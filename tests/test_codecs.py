@@ -1,5 +1,6 @@
 """Every codec of the table, by being in it; then what the formats of Pillow promise beyond that."""
 
+import functools
 import io
 import itertools
 import struct
@@ -7,19 +8,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from robust_compress.codecs import CODECS, canonical_point, check_level, frames, load_codec
+from robust_compress.codecs import canonical_point, check_level, frames, load_codec
 from robust_compress.codecs.frames import pack, unpack
 from robust_compress.specs import parse_point
 from robust_compress.types import NONE, CodecError, LevelError, SpecError
-from tests.fakes import photo
+from tests.fakes import codec_params, installed_codecs, photo
 
-every_codec = pytest.mark.parametrize("name", CODECS)
+every_codec = pytest.mark.parametrize("name", codec_params())
 
 
 def coded(codec, clip, level=None):
@@ -78,7 +80,7 @@ def test_threads_give_the_same_bytes_and_pixels(name):
 def fresh_process(tmp_path_factory):
   """Pixels of a blob of every codec, decoded by a process that has seen nothing else."""
   folder = tmp_path_factory.mktemp("blobs")
-  for name in CODECS:
+  for name in installed_codecs():
     (folder / name).write_bytes(coded(load_codec(name), photo(n_frames=2)))
   program = (
     "import pathlib, sys, numpy as np; from robust_compress.codecs import load_codec\n"
@@ -105,12 +107,17 @@ def test_whatever_is_cut_off_is_an_error(name):
         codec.decode([blob[:n_bytes]])
 
 
+@functools.cache
+def small_blob(name, n_frames):
+  return coded(load_codec(name), photo(16, 16, n_frames=n_frames))
+
+
 @every_codec
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_damage_is_a_codec_error_or_a_picture(name, data):
   codec = load_codec(name)
-  blob = bytearray(coded(codec, photo(16, 16, n_frames=data.draw(st.sampled_from([1, 2])))))
+  blob = bytearray(small_blob(name, data.draw(st.sampled_from([1, 2]))))
   for _ in range(data.draw(st.integers(1, 4))):
     blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
   try:
@@ -141,9 +148,9 @@ def test_bad_arrays_are_refused(name):
 @every_codec
 def test_levels_outside_the_ladder_are_refused(name):
   codec = load_codec(name)
-  low, high = codec.levels[0], codec.levels[-1]
+  low, high = min(codec.levels), max(codec.levels)
   for level in (low - 1, high + 1, float("nan"), float("inf")):
-    with pytest.raises(LevelError, match=f"{name}@.* from {low} to {high}"):
+    with pytest.raises(LevelError, match=f"{name}@.* from ({low} to {high}|{high} to {low})"):
       check_level(codec, level)
     with pytest.raises(LevelError):
       codec.encode([photo()], [level])
@@ -155,7 +162,7 @@ def test_levels_outside_the_ladder_are_refused(name):
 @every_codec
 def test_fingerprint_names_versions_and_options(name):
   fingerprint = load_codec(name).fingerprint()
-  assert f"pillow {Image.__version__}" in fingerprint
+  assert f"pillow {Image.__version__}" in fingerprint or f"av {av.__version__}" in fingerprint
   assert "None" not in fingerprint
   assert fingerprint == load_codec(name).fingerprint()
 
@@ -276,7 +283,7 @@ def test_canonical_points(text, canonical):
   [
     ("jpg@10", r"no codec 'jpg'; did you mean 'jpeg'\? \(robust-compress list codecs\)"),
     ("jpeg(subsample=444)@10", "no option of jpeg 'subsample'; did you mean 'subsampling'"),
-    ("jpeg(colour=1)@10", "there are: optimize, progressive, subsampling"),
+    ("jpeg(colour=1)@10", "there are: backend, optimize, progressive, subsampling"),
     ("jpeg(subsampling=422)@10", r"jpeg\(subsampling=422\): expected one of 420, 444"),
     ("webp(method=7)@10", "expected one of 0, 1, 2"),
     ("webp@0bpp", "positive number"),

@@ -17,16 +17,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_compress import specs
-from robust_compress.codecs import pillow, video
+from robust_compress.codecs import bpg, optional, pillow, video
 from robust_compress.specs import nearest
 from robust_compress.types import NONE, Codec, CodecError, LevelError, Options, Point, SpecError
 
 _PER_IMAGE = "per_image"
 CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
-  "jpeg": (pillow.jpeg, "quality 1-100; subsampling=420|444, optimize, progressive"),
+  "jpeg": (pillow.jpeg, "quality 1-100; subsampling=420|444, optimize, progressive, backend=pillow|imagecodecs"),
   "webp": (pillow.webp, "quality 0-100; method=0..6"),
   "avif": (pillow.avif, "quality 0-100; speed=0..10, subsampling=420|444"),
   "jpeg2000": (pillow.jpeg2000, "PSNR in dB 20-50"),
+  "bpg": (bpg.BpgCodec, "QP 51-0; chroma=420|444, depth=8|10, preset=superfast..placebo, backend=builtin|libbpg"),
+  "jxl": (optional.jxl, "quality 0-99; effort=1..9; extra: jxl"),
+  "heic": (optional.heic, "quality 0-99; chroma=420|444; extra: heic"),
   "h264": (video.h264, "QP 51-0, or CRF by mode=crf; chroma=444|420, preset, extra"),
   "hevc": (video.hevc, "QP 51-0, or CRF by mode=crf; chroma=420|444, preset, extra"),
   "av1": (video.av1, "QP 63-1, or CRF by mode=crf; preset=0..13, extra"),
