@@ -1,6 +1,6 @@
 """The codec stage against a bare loop of Pillow calls, per core.
 
-    python benchmarks/codec_stage.py [--n=1000] [--size=384] [--quality=30] [--workers=N]
+    python benchmarks/codec_stage.py [--n=4000] [--size=384] [--quality=30] [--workers=N]
 
 `write` is `compress` of pictures in memory to shards on disk, with checksums, index and manifest; `read` is
 `CodedSource.picture` in random order. The bare loops are `Image.save` to memory and `np.array(Image.open(…))` from
@@ -87,7 +87,7 @@ def bare_open(blob: bytes) -> np.ndarray:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  for name, default in (("n", 1000), ("size", 384), ("quality", 30), ("workers", os.cpu_count()), ("rounds", 5)):
+  for name, default in (("n", 4000), ("size", 384), ("quality", 30), ("workers", os.cpu_count()), ("rounds", 5)):
     parser.add_argument(f"--{name}", type=int, default=default)
   args = parser.parse_args()
   source, codec = Noise(args.n, args.size), load_codec("jpeg")

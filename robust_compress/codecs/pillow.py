@@ -97,7 +97,7 @@ class PillowCodec:
 
   def _pixels(self, picture: Image.Image) -> np.ndarray:
     try:
-      return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+      return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except Exception as error:
       raise CodecError(f"{self.name}: damaged or cut short: {error}") from error
 
