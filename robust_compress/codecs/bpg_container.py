@@ -3,7 +3,7 @@
     HEVC stream ──split──▶ VPS SPS PPS slices ──write──▶ 'BPG\\xfb' │ format, size │ fields of the SPS │ PPS slices
     HEVC stream ◀──join─── VPS SPS PPS slices ◀──read─── a file, checked before a decoder sees it
 
-What the SPS says beyond these fields (`hevc_sps.py`) is given by the format: the coded size, for one, is that of the
+What the SPS says beyond these fields (`bpg_fields.py`) is given by the format: the coded size, for one, is that of the
 picture, rounded up to whole smallest blocks.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from robust_compress.codecs import hevc_sps, nal
+from robust_compress.codecs import bpg_fields, hevc_sps, nal
 from robust_compress.codecs.colour import SPACES, Layout
 from robust_compress.codecs.frames import check_size
 from robust_compress.types import CodecError
@@ -30,7 +30,7 @@ class Contents(NamedTuple):
   height: int
   width: int
   layout: Layout
-  coding: hevc_sps.Coding
+  coding: bpg_fields.Coding
   units: list[bytes]  # PPS and slices
 
   @property
@@ -51,7 +51,7 @@ def write(stream: bytes, height: int, width: int, layout: Layout) -> bytes:
   contents = Contents(height, width, layout, coding, [unit for unit in units if _is_picture(unit)])
   if contents.coded_size != coded_size:
     raise CodecError(f"a stream of {coded_size} for a picture of {height, width}; expected {contents.coded_size}")
-  fields = hevc_sps.write(coding)
+  fields = bpg_fields.write(coding)
   first, *others = contents.units
   data = _ue7(len(fields)) + fields + first + nal.join(others, b"\0\0\1")
   pixel_format = _CHROMA.index(layout.chroma, _MPEG2 if layout.cosited else 0)
@@ -77,8 +77,8 @@ def read(blob: bytes) -> Contents:
   if has_alpha:  # whose fields stand first
     _, data = _fields_and_rest(data)
   fields, rest = _fields_and_rest(data)
-  coding = hevc_sps.read(fields)
-  hevc_sps.check(coding, layout.depth)
+  coding = bpg_fields.read(fields)
+  bpg_fields.check(coding, layout.depth)
   units = [unit for unit in nal.split(b"\0\0\1" + rest) if _is_picture(unit)]
   n_pictures = sum(unit[2] >> 7 for unit in units if _type(unit) != _PPS)  # first_slice_segment_in_pic_flag
   if n_pictures != 1 or _type(units[0]) != _PPS:

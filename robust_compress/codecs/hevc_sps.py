@@ -1,6 +1,6 @@
 """The sequence parameter set of an HEVC still picture: what of it a BPG file keeps, and a whole one made from that.
 
-    an encoder's SPS ──from_sps──▶ Coding ──write──▶ fields in a BPG file ──read──▶ Coding ──sps──▶ a decoder's SPS
+    an encoder's SPS ──from_sps──▶ Coding ──▶ BPG file ──▶ Coding ──sps──▶ a decoder's SPS
 
 Everything else follows from the picture or is given by the BPG format: one sub-layer, no scaling lists, no long-term
 references, asymmetric partitions and temporal motion vectors on. Names follow ITU-T H.265, 7.3.2.2.
@@ -8,8 +8,8 @@ references, asymmetric partitions and temporal motion vectors on. Names follow I
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from robust_compress.codecs import bpg_fields
+from robust_compress.codecs.bpg_fields import Coding
 from robust_compress.codecs.nal import BitReader, BitWriter, escape, unescape
 from robust_compress.types import CodecError
 
@@ -18,73 +18,6 @@ _VPS_HEADER, _SPS_HEADER = b"\x40\x01", b"\x42\x01"
 _FORMAT_RANGE_EXTENSIONS = 4  # the profile that has every chroma format and depth
 _LEVEL = 186  # 6.2
 _LOG2_MAX_POC_LSB = 8
-_OUTSIDE_BPG = 0b000110101  # explicit RDPCM, extended precision, high precision offsets, CABAC bypass alignment
-
-
-class Pcm(NamedTuple):
-  """How blocks are stored that are not predicted."""
-
-  luma_bits: int
-  chroma_bits: int
-  log2_min_size: int
-  log2_size_range: int
-  loop_filter_disabled: bool
-
-
-class Coding(NamedTuple):
-  """The fields that a BPG file keeps."""
-
-  log2_min_block: int
-  log2_block_range: int
-  log2_min_transform: int
-  log2_transform_range: int
-  intra_depth: int  # of transforms in a coding block
-  sao: bool
-  pcm: Pcm | None
-  strong_smoothing: bool
-  range_extension: int | None  # nine flags
-
-
-def check(coding: Coding, depth: int) -> None:
-  """Raises CodecError for block sizes and depths that HEVC does not have, before they size anything."""
-  largest = coding.log2_min_block + coding.log2_block_range
-  largest_transform = coding.log2_min_transform + coding.log2_transform_range
-  sound = (
-    4 <= largest <= 6
-    and coding.log2_min_transform < coding.log2_min_block
-    and largest_transform <= min(largest, 5)
-    and coding.intra_depth <= largest - coding.log2_min_transform
-    and not (coding.range_extension or 0) & _OUTSIDE_BPG
-  )
-  if coding.pcm is not None:
-    smallest, range_, limit = coding.pcm.log2_min_size, coding.pcm.log2_size_range, min(largest, 5)
-    sound &= min(coding.log2_min_block, 5) <= smallest <= smallest + range_ <= limit
-    sound &= max(coding.pcm.luma_bits, coding.pcm.chroma_bits) <= depth
-  if not sound:
-    raise CodecError(f"{coding} is not possible; the header is damaged")
-
-
-# --------------------------------------------------------------------------------- as a BPG file has them
-
-
-def read(data: bytes) -> Coding:
-  bits = BitReader(data)
-  sizes, intra_depth, sao = _read_sizes(bits), bits.ue(), bits.flag()
-  return Coding(*sizes, intra_depth, sao, _read_pcm(bits), bits.flag(), _read_extension(bits))
-
-
-def write(coding: Coding) -> bytes:
-  bits = BitWriter()
-  _write_sizes(bits, coding)
-  bits.ue(coding.intra_depth)
-  bits.flag(coding.sao)
-  _write_pcm(bits, coding.pcm)
-  bits.flag(coding.strong_smoothing)
-  _write_extension(bits, coding.range_extension)
-  return bits.bytes()
-
-
-# ------------------------------------------------------------------------------------- as HEVC has them
 
 
 def from_sps(unit: bytes, chroma: int, depth: int) -> tuple[tuple[int, int], Coding]:
@@ -106,18 +39,18 @@ def from_sps(unit: bytes, chroma: int, depth: int) -> tuple[tuple[int, int], Cod
   _expect("bit_depth_chroma_minus8", bits.ue(), depth - 8)
   _expect("log2_max_pic_order_cnt_lsb_minus4", bits.ue(), _LOG2_MAX_POC_LSB - 4)
   _skip(bits, "uvvv")  # buffering of a sequence
-  sizes = _read_sizes(bits)
+  sizes = bpg_fields.read_sizes(bits)
   bits.ue()  # transforms of inter blocks
   intra_depth = bits.ue()
   _expect("scaling_list_enabled_flag", bits.u(1), 0)
   bits.u(1)  # amp_enabled_flag, of inter blocks
-  sao, pcm = bits.flag(), _read_pcm(bits)
+  sao, pcm = bits.flag(), bpg_fields.read_pcm(bits)
   _expect("num_short_term_ref_pic_sets", bits.ue(), 0)
   _expect("long_term_ref_pics_present_flag", bits.u(1), 0)
   bits.u(1)  # sps_temporal_mvp_enabled_flag, of inter blocks
   strong_smoothing = bits.flag()
   _skip_vui(bits)
-  return (height, width), Coding(*sizes, intra_depth, sao, pcm, strong_smoothing, _read_extension(bits))
+  return (height, width), Coding(*sizes, intra_depth, sao, pcm, strong_smoothing, bpg_fields.read_extension(bits))
 
 
 def vps() -> bytes:
@@ -153,66 +86,24 @@ def sps(coding: Coding, size: tuple[int, int], chroma: int, depth: int) -> bytes
   bits.ue(depth - 8)
   bits.ue(_LOG2_MAX_POC_LSB - 4)
   _write_buffering(bits)
-  _write_sizes(bits, coding)
+  bpg_fields.write_sizes(bits, coding)
   bits.ue(coding.intra_depth)  # of inter blocks, of which there are none
   bits.ue(coding.intra_depth)
   bits.flag(False)  # no scaling lists
   bits.flag(True)  # asymmetric partitions
   bits.flag(coding.sao)
-  _write_pcm(bits, coding.pcm)
+  bpg_fields.write_pcm(bits, coding.pcm)
   bits.ue(0)  # no reference picture sets
   bits.flag(False)
   bits.flag(True)  # temporal motion vectors
   bits.flag(coding.strong_smoothing)
   bits.flag(False)  # no VUI
-  _write_extension(bits, coding.range_extension)
+  bpg_fields.write_extension(bits, coding.range_extension)
   bits.trail()
   return _SPS_HEADER + escape(bits.bytes())
 
 
-# ------------------------------------------------------------------------------------------ parts of these
-
-
-def _read_sizes(bits: BitReader) -> tuple[int, int, int, int]:
-  return bits.ue() + 3, bits.ue(), bits.ue() + 2, bits.ue()
-
-
-def _write_sizes(bits: BitWriter, coding: Coding) -> None:
-  bits.ue(coding.log2_min_block - 3)
-  bits.ue(coding.log2_block_range)
-  bits.ue(coding.log2_min_transform - 2)
-  bits.ue(coding.log2_transform_range)
-
-
-def _read_pcm(bits: BitReader) -> Pcm | None:
-  return Pcm(bits.u(4) + 1, bits.u(4) + 1, bits.ue() + 3, bits.ue(), bits.flag()) if bits.flag() else None
-
-
-def _write_pcm(bits: BitWriter, pcm: Pcm | None) -> None:
-  bits.flag(pcm is not None)
-  if pcm is not None:
-    bits.u(4, pcm.luma_bits - 1)
-    bits.u(4, pcm.chroma_bits - 1)
-    bits.ue(pcm.log2_min_size - 3)
-    bits.ue(pcm.log2_size_range)
-    bits.flag(pcm.loop_filter_disabled)
-
-
-def _read_extension(bits: BitReader) -> int | None:
-  """The flags of the range extension; any other one is an error."""
-  if not bits.flag():
-    return None
-  has_range, others = bits.flag(), bits.u(7)
-  if others:
-    raise CodecError("an extension of the SPS that a BPG file cannot have")
-  return bits.u(9) if has_range else None
-
-
-def _write_extension(bits: BitWriter, flags: int | None) -> None:
-  bits.flag(flags is not None)
-  if flags is not None:
-    bits.u(8, 1 << 7)
-    bits.u(9, flags)
+# -------------------------------------------------------------------------------------------------- parts
 
 
 def _write_profile(bits: BitWriter) -> None:
