@@ -18,6 +18,8 @@ from robust_compress.data import shards
 from robust_compress.data.cache import CodedSource
 from robust_compress.data.shards import Plan, read_manifest
 from robust_compress.data.stored_zip import StoredZip
+from robust_compress.job import sampled_rate
+from robust_compress.rate import search_level
 from robust_compress.types import CodecError, DataError, LevelError, SpecError, StoreError
 from tests.fakes import MemorySource, ShiftCodec, photo
 
@@ -103,6 +105,87 @@ def test_batched_codecs_get_one_shape_at_a_time(tmp_path):
   assert sorted(codec.batches) == [4, 4, 8, 8, 8, 8]
   coded = CodedSource(source, tmp_path, codec)
   assert all(np.array_equal(coded.picture(i).clip, source.clips[i] & 0xE0) for i in range(40))
+
+
+# ------------------------------------------------------------------------------------ a level for each picture
+
+
+class Recorded:
+  """JPEG that remembers what it was asked for: [(picture, level), …] of every call."""
+
+  name, levels = JPEG.name, JPEG.levels
+  fingerprint, check_level, decode = JPEG.fingerprint, JPEG.check_level, JPEG.decode
+
+  def __init__(self, batched=False):
+    self.batched, self.calls = batched, []
+
+  def encode(self, clips, levels):
+    self.calls.append([(clip.tobytes(), level) for clip, level in zip(clips, levels, strict=True)])
+    return JPEG.encode(clips, levels)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_each_picture_comes_as_near_to_the_rate_as_it_can(tmp_path, batched):
+  source, codec = pictures(), Recorded(batched)
+  manifest = run(source, tmp_path, None, codec, bpp=16)
+  asked = [pair for call in codec.calls for pair in call]
+  assert len(asked) == len(set(asked)) <= 7 * 23  # once a picture and level, of which there are a hundred
+  assert max(map(len, codec.calls)) == (3 if batched else 1)  # of one shape in a chunk of a shard
+  coded = CodedSource(source, tmp_path, JPEG)
+  for i, clip in enumerate(source.clips):
+    rates = {q: 8 * len(JPEG.encode([clip], [q])[0].blob) / clip[..., 0].size for q in range(1, 101)}
+    found = search_level(rates.__getitem__, range(1, 101), 16)
+    assert coded.levels[i] == found.level
+    assert coded.blob(i) == JPEG.encode([clip], [found.level])[0].blob
+    assert abs(found.bpp - 16) == min(abs(rate - 16) for rate in rates.values())
+  assert len(set(coded.levels)) > 3
+  assert abs(manifest.bpp / 16 - 1) < 0.05
+  assert manifest.plan.level == "per picture nearest to 16 bpp, search 1"
+
+
+def test_levels_of_pictures_depend_on_nothing_but_the_plan(tmp_path):
+  run(pictures(), tmp_path / "one", None, bpp=16, n_workers=1)
+  run(pictures(), tmp_path / "batched", None, Recorded(batched=True), bpp=16, n_workers=3)
+  job = Job(pictures(), JPEG, None, tmp_path / "hosts", shard_size=5, bpp=16)
+  for host in (1, 0):
+    write_shards(job, host=host, n_hosts=2, progress=False)
+  finish(job)
+  (tmp_path / "hosts" / "shard-00002-of-00005.zip").unlink()
+  run(pictures(), tmp_path / "hosts", None, bpp=16)
+  assert tree(tmp_path / "one") == tree(tmp_path / "batched") == tree(tmp_path / "hosts")
+
+
+def test_levels_of_pictures_leave_out_those_that_are_skipped(tmp_path):
+  source = pictures(bad={0, 7})
+  manifest = run(source, tmp_path, None, on_bad="skip", bpp=16)
+  coded = CodedSource(source, tmp_path, JPEG)
+  assert (manifest.n, len(coded.levels)) == (21, 21)
+  for i in range(21):
+    clip = source.clips[int(coded.index["position"][i])]
+    assert coded.blob(i) == JPEG.encode([clip], [coded.levels[i]])[0].blob
+  (tmp_path / "levels.npy").write_bytes(b"")
+  with pytest.raises(StoreError, match=r"levels\.npy is missing or damaged"):
+    CodedSource(source, tmp_path, JPEG).levels  # noqa: B018
+
+
+def test_another_rate_is_another_plan(tmp_path):
+  run(pictures(), tmp_path, None, bpp=16)
+  with pytest.raises(StoreError, match=r"nearest to 16 bpp.*asked for .*nearest to 17 bpp"):
+    run(pictures(), tmp_path, None, bpp=17)
+  run(pictures(), tmp_path, 20, replace=True)
+  assert CodedSource(pictures(), tmp_path, JPEG).levels.tolist() == [20] * 23
+  with pytest.raises(LevelError, match="a rate to meet"):
+    Job(pictures(), JPEG, 20, tmp_path, bpp=16)
+
+
+def test_the_rate_of_a_sample_is_that_of_its_pictures(tmp_path):
+  source = pictures(bad={3})
+  job = Job(source, JPEG, 30, "", on_bad="skip")
+  blobs = [JPEG.encode([source.clips[i]], [30])[0].blob for i in (2, 5)]
+  n_pixels = sum(source.clips[i][..., 0].size for i in (2, 5))
+  assert sampled_rate(job, [2, 3, 5]) == 8 * sum(map(len, blobs)) / n_pixels
+  with pytest.raises(DataError, match="none of 1 pictures"):
+    sampled_rate(job, [3])
 
 
 # ------------------------------------------------------------------------------------------- bad pictures

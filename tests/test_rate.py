@@ -135,6 +135,74 @@ def test_a_continuous_level_meets_its_rate():
   assert len(calls) < 15
 
 
+def test_the_ends_of_a_ladder_are_tried_only_where_the_search_leads_there():
+  calls, rate_at = counted(lambda level: (52 - level) / 10)
+  assert rate.search_level(rate_at, range(51, -1, -1), 2.52).level == 27
+  assert {51, 0}.isdisjoint(calls)
+  calls.clear()
+  assert not rate.search_level(rate_at, range(51, -1, -1), 0.01).reachable
+  assert 51 in calls
+  assert 0 not in calls
+
+
+def test_searches_go_side_by_side():
+  """The first step of every search is known before any rate, as a network wants it."""
+  targets = [0.3, 1.2, 4.9]
+  searches = [rate.steps(range(1, 52), target) for target in targets]
+  asked, found = {i: next(search) for i, search in enumerate(searches)}, {}
+  while asked:
+    for i, level in list(asked.items()):
+      try:
+        asked[i] = searches[i].send(level / 10)
+      except StopIteration as end:
+        found[i] = end.value
+        del asked[i]
+  assert [found[i] for i in range(3)] == [rate.search_level(lambda x: x / 10, range(1, 52), t) for t in targets]
+
+
+def test_a_sample_that_misleads_is_put_right_by_a_pass_over_all():
+  passes, whole = counted(lambda level: 1.3 * level / 10)
+  found = rate.search_all(lambda level: level / 10, whole, range(1, 101), 2.0)
+  assert found == (15, pytest.approx(1.95), pytest.approx(-0.025), True)
+  assert passes == [20, 15]
+
+
+@given(
+  st.lists(st.floats(1.01, 1.5), min_size=3, max_size=60),
+  st.lists(st.floats(0.97, 1.03), min_size=60, max_size=60),
+  st.floats(0.5, 2),
+  st.floats(0.1, 0.9),
+)
+def test_the_level_for_all_is_nearest_among_those_passed_and_passes_are_few(ratios, noise, scale, where):
+  whole = np.cumprod(ratios)
+  sampled = np.maximum.accumulate(scale * whole * noise[: len(whole)])
+  target = float(whole[0] + where * (whole[-1] - whole[0]))
+  passes, rate_of_all = counted(lambda level: float(whole[level]))
+  found = rate.search_all(lambda level: float(sampled[level]), rate_of_all, range(len(whole)), target)
+  assert len(passes) == len(set(passes)) <= 4
+  if passes:
+    assert abs(found.bpp - target) == min(abs(whole[level] - target) for level in passes)
+    assert found.bpp == whole[found.level]
+  exact = rate.search_all(lambda level: scale * float(whole[level]), rate_of_all, range(len(whole)), target)
+  assert not exact.reachable or abs(exact.bpp - target) == np.abs(whole - target).min()
+
+
+def test_a_continuous_level_is_found_on_all_too():
+  passes, whole = counted(lambda level: 1.07 * math.exp(-level / 10))
+  found = rate.search_all(lambda level: math.exp(-level / 10), whole, [51.0, 30.0, 0.0], 0.1, continuous=True)
+  assert abs(found.miss) <= 0.005
+  assert len(passes) == 2
+
+
+def test_what_the_sample_puts_far_out_of_reach_is_not_coded_to_know():
+  passes, whole = counted(lambda level: level / 10)
+  assert not rate.search_all(lambda level: level / 10, whole, [5, 6, 7], 0.1).reachable
+  assert passes == []
+  near = rate.search_all(lambda level: level / 10, whole, [5, 6, 7], 0.45)  # the sample may be wrong by so much
+  assert (near.level, near.reachable, passes) == (5, False, [5])
+  assert rate.search_all(lambda level: level / 10, lambda level: level / 12, [5, 6, 7], 0.45).reachable
+
+
 def test_targets_must_be_rates():
   with pytest.raises(LevelError):
     rate.search_level(float, [1], 0)
