@@ -236,8 +236,9 @@ def _answer(codec: str, blob: bytes) -> tuple[dict[str, Any], Any]:
     return {"error": "spec", "message": str(error)}, b""
   except Exception as error:
     kind = "memory" if _out_of_memory(error) else "codec" if isinstance(error, CodecError) else "bug"
-    message = str(error) if kind == "codec" else repr(error)
-    return {"error": kind, "message": message[:2000]}, b""
+    message, name = str(error) if kind == "codec" else repr(error), codec.partition("(")[0]
+    whose = "" if message.startswith(name) or kind == "bug" else f"{name}: "
+    return {"error": kind, "message": f"{whose}{message}"[:2000]}, b""
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

@@ -65,7 +65,8 @@ def decode_frames(
 
 
 def _pixels(name: str, decode_one: Callable[[Any], np.ndarray], header: Any) -> np.ndarray:
-  pixels, declared = decode_one(header), (header.height, header.width, 3)
+  declared = header.height, header.width, 3  # before it is decoded: a damaged file may then say something else
+  pixels = decode_one(header)
   if pixels.shape != declared:
     raise CodecError(f"{name}: decodes to {list(pixels.shape)} where {list(declared)} is declared; it is damaged")
   return pixels

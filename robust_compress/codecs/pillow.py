@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import PIL
-from PIL import AvifImagePlugin, Image, features
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError, features
 
 from robust_compress.codecs import frames
 from robust_compress.specs import format_call, format_number
@@ -89,6 +89,8 @@ class PillowCodec:
       raise CodecError(f"{self.name}: {len(file)} bytes that do not end in the end marker; the file is cut short")
     try:
       picture = Image.open(io.BytesIO(file), formats=[self.format])
+    except UnidentifiedImageError as error:  # its own message is of the object that held the bytes
+      raise CodecError(f"{self.name}: {len(file)} bytes are not a {self.format} file; its header is not one") from error
     except Exception as error:  # damaged bytes surface as nearly any type
       raise CodecError(f"{self.name}: {len(file)} bytes are not a {self.format} file: {error}") from error
     if getattr(picture, "n_frames", 1) != 1:

@@ -1,0 +1,72 @@
+"""Thousands of mutated streams through every decoder: a CodecError, or a picture of the declared size."""
+
+import numpy as np
+import pytest
+
+from robust_compress.codecs import load_codec
+from robust_compress.compress import compress
+from robust_compress.data.cache import CodedSource
+from robust_compress.foreign import ForeignDecoder
+from robust_compress.types import StoreError
+from tests import fuzz_decoders
+from tests.fakes import MemorySource, codec_params, installed_codecs, photo
+
+N = 700  # streams a codec
+LIMIT = 2 << 30
+
+every_codec = pytest.mark.parametrize("codec", codec_params())
+
+
+@pytest.fixture(scope="module")
+def decoder():
+  with ForeignDecoder(timeout_s=30, memory_bytes=LIMIT) as decoder:
+    yield decoder
+
+
+@every_codec
+def test_damaged_streams_are_errors_or_pictures(decoder, codec):
+  """In a worker, as the command line reads files; `fuzz_decoders.run` tells what a decoder should not let out."""
+  counts = {}
+  fuzz_decoders.run(decoder, codec, N, 0, counts)
+  assert counts["done"] == N
+  assert counts.get("bug", 0) == counts.get("crash", 0) == counts.get("time-out", 0) == 0, counts["shown"]
+  assert counts["CodecError"] > N / 4
+  assert decoder.peak_bytes < LIMIT
+
+
+@every_codec
+def test_an_error_says_which_codec_and_what_is_wrong(decoder, codec):
+  messages = {fuzz_decoders.outcome(decoder, codec, fuzz_decoders.mutated(codec, k))[1] for k in range(40)} - {""}
+  assert messages
+  assert all(message.startswith(f"{codec}: ") and len(message) > len(codec) + 12 for message in messages)
+  assert not any(" object at 0x" in message for message in messages)
+
+
+@every_codec
+def test_the_own_streams_that_are_mutated_decode(decoder, codec):
+  for blob in fuzz_decoders.streams(codec):
+    assert fuzz_decoders.outcome(decoder, codec, blob) == ("picture", "")
+
+
+def test_mutations_are_reproducible_and_all_are_used():
+  first = [fuzz_decoders.mutated("jpeg", k) for k in range(200)]
+  assert first == [fuzz_decoders.mutated("jpeg", k) for k in range(200)]
+  assert len(set(first)) > 190
+  assert first != [fuzz_decoders.mutated("jpeg", k, seed=1) for k in range(200)]
+
+
+@pytest.mark.parametrize("codec", [name for name in ("h264", "hevc", "jpeg") if name in installed_codecs()])
+def test_a_shard_catches_damage_that_decodes_silently(tmp_path, codec):
+  """A flipped bit may decode to other pixels without a word; read from a shard it is an error that names the shard."""
+  coder = load_codec(codec)
+  source = MemorySource([photo(48, 64, seed=seed, n_frames=2) for seed in range(3)])
+  compress(source, coder, coder.levels[2], tmp_path, progress=False)
+  [shard] = tmp_path.glob("shard-*.zip")
+  whole, coded = shard.read_bytes(), CodedSource(source, tmp_path, coder)
+  start, n_bytes = (int(coded.index[name][1]) for name in ("offset", "n_bytes"))
+  for position in np.linspace(0, n_bytes - 1, 25).astype(int):
+    damaged = bytearray(whole)
+    damaged[start + position] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"shard-00000-of-00001.zip is damaged at picture 'picture/0001.png'"):
+      CodedSource(source, tmp_path, coder).picture(1)
