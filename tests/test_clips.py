@@ -1,9 +1,11 @@
 """Clips in files: the frames that FFmpeg's own reading gives, those alone that were asked for, and errors that help."""
 
+import contextlib
 import functools
 import io
 import os
 import shutil
+import subprocess
 from fractions import Fraction
 
 import av
@@ -106,6 +108,29 @@ def test_a_seek_that_misses_is_made_up_for(kinds, monkeypatch):
   np.testing.assert_array_equal(VideoFile(path).frames(choosing(2, 9)), decoded(path)[[2, 9]])
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg program on PATH")
+def test_pixels_are_those_of_the_ffmpeg_program(kinds, tmp_path):
+  command = "ffmpeg -v error -i {} -fps_mode passthrough -pix_fmt rgb24 -f rawvideo -"
+  for clip in (*(VideoFile(kinds / name) for name in KINDS), Y4mFile(y4m(tmp_path / "a.y4m", CLIP, "yuv420p"))):
+    made = subprocess.run(command.format(clip.path).split(), capture_output=True, check=True).stdout
+    expected = np.frombuffer(made, np.uint8).reshape(CLIP.shape)
+    np.testing.assert_array_equal(clip.frames(every), expected, err_msg=clip.path.name)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damage_is_a_data_error_or_a_clip(kinds, tmp_path, name):
+  rng, path = np.random.default_rng(0), tmp_path / name
+  for trial in range(25):
+    data = bytearray((kinds / name).read_bytes())
+    for place in rng.integers(0, len(data) if trial % 2 else 200, 8):
+      data[place] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+    with contextlib.suppress(DataError):
+      clip = VideoFile(path).frames(every)
+      assert clip.dtype == np.uint8
+      assert clip.ndim == 4
+
+
 def test_a_changed_file_is_read_anew(tmp_path):
   path = write_video(tmp_path / "a.mkv", CLIP[:5])
   assert len(VideoFile(path).frames(every)) == 5
@@ -123,7 +148,16 @@ def test_many_threads_read_one_file(kinds):
   np.testing.assert_array_equal(np.concatenate(found), np.concatenate([expected] * 2))
 
 
-@pytest.mark.parametrize(("keep", "message"), [(0.6, "cut short"), (0.02, "no video in it"), (0, "unreadable")])
+@pytest.mark.parametrize("name", ["open_gop.mkv", "hidden.webm", "no_times.avi", "intra.mov"])
+def test_a_file_that_has_not_what_it_promises_is_named(kinds, tmp_path, name):
+  data, path = (kinds / name).read_bytes(), tmp_path / name
+  for keep in (0.2, 0.5, 0.8, 0.95):
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(DataError, match=rf"{name}: .*(cut short|unreadable or truncated)"):
+      VideoFile(path).frames(every)
+
+
+@pytest.mark.parametrize(("keep", "message"), [(0.6, "cut short"), (0.02, "is it cut short"), (0, "unreadable")])
 def test_a_file_that_is_cut_short_is_named(tmp_path, keep, message):
   options = {"g": "8", "preset": "fast"}
   path = tmp_path / "a.mp4"
@@ -150,6 +184,18 @@ def test_what_is_no_video_leads_nowhere(tmp_path, text):
     VideoFile(path).frames(every)
   with pytest.raises(DataError, match=r"b\.mp4: unreadable"):
     VideoFile(tmp_path / "b.mp4").frames(every)
+
+
+def test_frames_of_several_sizes_are_refused(tmp_path):
+  """Streams of two sizes behind each other, as a camera that is turned makes them."""
+  parts = [
+    write_video(tmp_path / f"{i}.h264", photo(*size, n_frames=4), *KINDS["annex_b.h264"])
+    for i, size in enumerate(((32, 48), (48, 32)))
+  ]
+  path = tmp_path / "a.h264"
+  path.write_bytes(b"".join(part.read_bytes() for part in parts))
+  with pytest.raises(DataError, match=r"a\.h264: frame 4 is 32x48, not 48x32"):
+    VideoFile(path).frames(every)
 
 
 def test_sound_alone_is_no_video(tmp_path):
@@ -314,7 +360,6 @@ def test_a_flat_folder_has_no_labels(data_dir):
     ("videos(path=sport):all", DataError, "no clips in .*sport nor in its folders; .* has val"),
     ("videos(path=../data/sport):val", DataError, "leads out of"),
     ("videos(pth=sport):val", SpecError, "no option of videos 'pth'; did you mean 'path'"),
-    ("video(path=sport):val", SpecError, "no data 'video'; did you mean 'videos'"),
     ("frames(path=sport):val", DataError, "no clips in .*val nor in its folders"),
     ("frames(path=sport,naming=city):val", SpecError, "no naming of frames 'city'; did you mean 'cityscapes'"),
     ("frames(path=sport,naming=cityscapes):val", DataError, "nothing named as Cityscapes'"),

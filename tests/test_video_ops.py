@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from test_study import tiny_config
 
 from robust_compress import specs, store, study
-from robust_compress.data import image_ops, pipeline, sources, video_ops
+from robust_compress.data import image_ops, labels, pipeline, sources, video_ops
 from robust_compress.data.scenes import Scenes
 from robust_compress.data.sources import SlicedSource, ViewedSource
 from robust_compress.types import NONE, DataError, InputSpec, Recipe, SpecError, View
@@ -81,6 +81,14 @@ def test_views_of_clips_round_trip(length, stride, frames):
   data = specs.parse_data("videos(path=clips):all")
   data = type(data)(data.name, data.options, View(length=length, stride=stride, frames=frames), data.split)
   assert specs.parse_data(specs.format_data(data)) == data
+
+
+def test_what_has_no_labels_needs_none_in_the_models_list():
+  """Clips are often without classes, and a model is then measured against itself."""
+  source = clip_source()
+  source.classes, source.target = (), lambda index: {}
+  for name in ("imagenet1k", "imagenet1001"):
+    assert labels.RelabelledSource(source, labels.class_list(name)).target(1) == {}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def described() -> dict[str, str]:
   sets = {
     name: f"{doc}: {', '.join(f'{split} {n:,}' for split, n in splits.items())}" for name, (splits, doc) in TFDS.items()
   }
-  others = {"(any other)": "a TFDS image-classification set by its name, or package.module:attribute"}
+  others = {"(any other)": "a TFDS set of classified pictures or of videos by its name, or package.module:attribute"}
   return {**kinds, **sets, **others}
 
 

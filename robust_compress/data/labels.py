@@ -83,7 +83,7 @@ class RelabelledSource:
   """A source whose labels follow `classes`, a model's list.
 
   Labels without class names are taken to follow it, except where it begins with a background: data is seldom labelled
-  so, and labels from 0 to 999 would all be read one off.
+  so, and labels from 0 to 999 would all be read one off. Where nothing is labelled there is nothing to follow.
 
   Raises:
     DataError: classes that the list lacks; labels without names for a list with a background.
@@ -98,7 +98,7 @@ class RelabelledSource:
   @functools.cached_property
   def _map(self) -> np.ndarray:
     if not self.source.classes:
-      if self.classes[:1] == (BACKGROUND,):
+      if self.classes[:1] == (BACKGROUND,) and len(self.source) and "label" in self.source.target(0):
         raise DataError(
           f"the data's labels have no class names, and the model's {len(self.classes)} classes begin with a "
           "background, so that label 0 may mean either; name the classes, in a labels csv by a column 'wnid'"
@@ -114,6 +114,8 @@ class RelabelledSource:
 
   def target(self, index: int) -> dict[str, np.ndarray]:
     target = self.source.target(index)
+    if "label" not in target:
+      return target
     label = int(target["label"])
     if not 0 <= label < len(self._map):
       raise DataError(f"{self.id(index)}: label {label} is out of range; the model has {len(self.classes)} classes")

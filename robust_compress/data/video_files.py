@@ -7,7 +7,8 @@ them by `-pix_fmt rgb24`: swscale with bicubic chroma, BT.601 where the file nam
 pictures here, nothing is turned by a rotation tag.
 
 Files of MP4, MOV, Matroska and WebM say when each of their frames is shown, so that reading starts at the key frame
-before the first one wanted. Others are decoded from their beginning, and once more to count their frames.
+before the first one wanted. Others are decoded from their beginning, and once more to count their frames. A file that
+is cut short is told where its format has a size or a count; a transport stream, or a bare one, is as long as it is.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _FORMATS = (
   "3gp,asf,avi,flv,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,nut,obu,ogg,webm"
 )  # fmt: skip
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # FFmpeg's names of the two formats that are sought in
+_EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"  # elements of Matroska
 _OPTIONS = {"format_whitelist": _FORMATS, "max_pixels": str(image_ops.MAX_PIXELS)}
 
 
@@ -81,7 +83,7 @@ def _opened(path: Path) -> Iterator[av.VideoStream]:
   with av.open(str(path), options=_OPTIONS) as container:
     stream = next((stream for stream in container.streams.video if stream.codec_context), None)
     if stream is None:
-      raise DataError(f"{path}: no video in it that can be decoded ({container.format.long_name})")
+      raise DataError(f"{path}: no video in it that can be decoded ({container.format.long_name}); is it cut short?")
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {"max_pixels": str(image_ops.MAX_PIXELS)}
     yield stream
@@ -107,7 +109,9 @@ class Times:
 @functools.lru_cache(maxsize=10_000)
 def _times(path: Path, size: int, modified_ns: int) -> Times:
   """Of the file as it is now: size and time of change are there to tell it from what it was."""
-  del size, modified_ns
+  del modified_ns
+  if (promised := _promised_size(path)) > size:
+    raise DataError(f"{path}: cut short; it has {size} of the {promised} bytes that it says it has")
   with _opened(path) as stream:
     times = _from_packets(path, stream) if stream.container.format.name in _TIMED else None
   if times is None:
@@ -116,6 +120,27 @@ def _times(path: Path, size: int, modified_ns: int) -> Times:
   if not times.n_frames:
     raise DataError(f"{path}: a video without a frame")
   return times
+
+
+def _promised_size(path: Path) -> int:
+  """Bytes of an AVI, Matroska or WebM file by its first element; 0 where it does not say."""
+  with path.open("rb") as stream:
+    head = stream.read(256)
+  if head[:4] == b"RIFF":
+    return 8 + int.from_bytes(head[4:8], "little")
+  if head[:4] == _EBML:
+    _, segment = _element(head, 4)
+    if head[segment : segment + 4] == _SEGMENT:
+      return _element(head, segment + 4)[1]
+  return 0
+
+
+def _element(head: bytes, start: int) -> tuple[int, int]:
+  """(where the content begins, where it ends; 0 for an open end) of an EBML element whose size stands at `start`."""
+  length = 9 - head[start : start + 1].ljust(1, b"\1")[0].bit_length()  # leading zeros count the bytes of the number
+  mask = (1 << 7 * length) - 1
+  size = int.from_bytes(head[start : start + length], "big") & mask
+  return start + length, 0 if size == mask else start + length + size
 
 
 def _from_packets(path: Path, stream: av.VideoStream) -> Times | None:
