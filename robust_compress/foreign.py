@@ -4,34 +4,29 @@
                                      within limits of time and of memory
 
 A stream that this project did not write may make a decoder crash, run for ever, or fill the memory. Here it ends a
-worker: the caller gets a CodecError that says which, and the next stream a new worker. A message on the pipes is
-
-    uint32 length │ JSON header │ raw bytes        (nothing is unpickled, and what the worker says of sizes is checked)
-
-The worker imports neither jax nor tensorflow, so that it starts in a fraction of a second. Where the system has no
-such limits (Windows), time is still limited and a crash still survived; memory is not limited there.
+worker (`foreign_worker.py`): the caller gets a CodecError that says which, and the next stream a new worker. Nothing is
+unpickled, and what the worker says of sizes is checked. Where the system knows no limit on memory (Windows), time is
+limited all the same and a crash survived.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from robust_compress.codecs import frames, load_codec
+from robust_compress.codecs import frames
+from robust_compress.foreign_worker import receive, send
 from robust_compress.types import Clip, CodecError, SpecError
 
 START_S = 120  # a worker that has not started by then will not
-_MAX_HEADER = 1 << 16
 
 
 class WorkerError(CodecError):
@@ -110,8 +105,8 @@ class ForeignDecoder:
     timer = threading.Timer(self.timeout_s, lambda: (late.set(), worker.kill()))
     timer.start()
     try:
-      _send(worker.stdin, {"codec": codec, "n_bytes": len(blob)}, blob)
-      return _receive(worker.stdout, 3 * frames.MAX_PIXELS)
+      send(worker.stdin, {"codec": codec, "n_bytes": len(blob), "timeout_s": self.timeout_s}, blob)
+      return receive(worker.stdout, 3 * frames.MAX_PIXELS)
     except (OSError, EOFError, ValueError) as error:
       timer.cancel()
       worker.kill()  # it has ended already, unless it answered what is no message
@@ -134,7 +129,7 @@ class ForeignDecoder:
     return WorkerError("crash", f"{codec}: the decoder crashed ({how}) on {n_bytes} bytes; the stream is damaged")
 
   def _start(self) -> subprocess.Popen:
-    command = [sys.executable, "-m", "robust_compress.foreign", str(self.memory_bytes), str(self.timeout_s)]
+    command = [sys.executable, "-m", "robust_compress.foreign_worker", str(self.memory_bytes)]
     here = os.pathsep.join(path or os.getcwd() for path in sys.path)  # codecs of the user's are found there as here
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -142,7 +137,7 @@ class ForeignDecoder:
     timer = threading.Timer(START_S, worker.kill)
     timer.start()
     try:
-      _receive(worker.stdout, 0)
+      receive(worker.stdout, 0)
     except (EOFError, ValueError):
       worker.kill()
       _, said = worker.communicate()
@@ -170,106 +165,3 @@ def _clip(codec: str, answer: dict[str, Any], pixels: bytearray) -> Clip:
   if math.prod(shape) != len(pixels):
     raise WorkerError("crash", f"{codec}: the worker answered {len(pixels)} bytes of pixels for {shape}")
   return np.frombuffer(pixels, np.uint8).reshape(shape)
-
-
-# ---------------------------------------------------------------------------------------------- messages
-
-
-def _send(pipe: BinaryIO, header: dict[str, Any], data: Any = b"") -> None:
-  encoded = json.dumps(header).encode()
-  pipe.write(struct.pack("<I", len(encoded)) + encoded)
-  pipe.write(data)
-  pipe.flush()
-
-
-def _receive(pipe: BinaryIO, max_bytes: float) -> tuple[dict[str, Any], bytearray]:
-  """Raises EOFError where the pipe ends, ValueError for what is no message or holds more than `max_bytes`."""
-  length = int.from_bytes(_exactly(pipe, 4), "little")
-  if length > _MAX_HEADER:
-    raise ValueError(f"a header of {length} bytes")
-  header = json.loads(_exactly(pipe, length))
-  n_bytes = header.get("n_bytes", 0) if isinstance(header, dict) else None
-  if type(n_bytes) is not int or not 0 <= n_bytes <= max_bytes:
-    raise ValueError(f"a message of {n_bytes!r} bytes")
-  return header, _exactly(pipe, n_bytes)
-
-
-def _exactly(pipe: BinaryIO, n_bytes: int) -> bytearray:
-  data, n_read = bytearray(n_bytes), 0
-  while n_read < n_bytes:
-    n_new = pipe.readinto(memoryview(data)[n_read:])
-    if not n_new:
-      raise EOFError(f"{n_read} of {n_bytes} bytes")
-    n_read += n_new
-  return data
-
-
-# ------------------------------------------------------------------------------------- inside the worker
-
-
-def main(memory_bytes: int, timeout_s: float) -> None:
-  """Answers questions on standard input until it ends. What libraries print goes nowhere."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to act on
-  _limit("RLIMIT_CORE", 0)
-  _limit("RLIMIT_AS", memory_bytes)
-  questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-  _send(answers, {"ready": True})
-  with open(os.devnull, "wb") as nowhere:
-    os.dup2(nowhere.fileno(), 1)
-    os.dup2(nowhere.fileno(), 2)
-  while True:
-    try:
-      question, blob = _receive(questions, math.inf)
-    except EOFError:
-      return
-    _limit("RLIMIT_CPU", math.ceil(sum(os.times()[:2]) + timeout_s))  # ends one whose caller is gone
-    header, pixels = _answer(question["codec"], bytes(blob))
-    _send(answers, {**header, "n_bytes": len(pixels), "peak_bytes": _peak_bytes()}, pixels)
-
-
-def _answer(codec: str, blob: bytes) -> tuple[dict[str, Any], Any]:
-  try:
-    [clip] = load_codec(codec).decode([blob])
-    frames.check_clip(codec, clip)
-    return {"shape": clip.shape}, np.ascontiguousarray(clip).reshape(-1).data
-  except SpecError as error:
-    return {"error": "spec", "message": str(error)}, b""
-  except Exception as error:
-    kind = "memory" if _out_of_memory(error) else "codec" if isinstance(error, CodecError) else "bug"
-    message, name = str(error) if kind == "codec" else repr(error), codec.partition("(")[0]
-    whose = "" if message.startswith(name) or kind == "bug" else f"{name}: "
-    return {"error": kind, "message": f"{whose}{message}"[:2000]}, b""
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-  """Whether an error is, or was raised for, a MemoryError."""
-  while error is not None:
-    if isinstance(error, MemoryError):
-      return True
-    error = error.__cause__
-  return False
-
-
-def _limit(name: str, value: int) -> None:
-  """Sets a soft limit of this process, where the system has it and allows it."""
-  try:
-    import resource
-
-    kind = getattr(resource, name)
-    hard = resource.getrlimit(kind)[1]
-    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-  except (ImportError, AttributeError, ValueError, OSError):
-    pass
-
-
-def _peak_bytes() -> int:
-  try:
-    import resource
-  except ImportError:
-    return 0
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == "darwin" else 1024 * peak
-
-
-if __name__ == "__main__":
-  main(int(sys.argv[1]), float(sys.argv[2]))

@@ -34,7 +34,9 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   "metric_writers": TYPES | {"files"},
   "job": BELOW | {"data", "codecs"},
   "compress": BELOW | {"data", "job"},
-  "inspect": BELOW | {"data", "codecs"},
+  "beam": BELOW | {"data", "job", "compress"},
+  **dict.fromkeys(("foreign", "foreign_worker"), TYPES | {"codecs", "foreign_worker"}),
+  "inspect": BELOW | {"data", "codecs", "foreign", "report"},  # of the report: how figures and tables look
   "train": BUILT,
   "evaluate": BUILT,
   "report": BELOW - {"convert", "files"},
