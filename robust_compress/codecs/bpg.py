@@ -97,68 +97,75 @@ class BpgCodec:
 def encode_frame(frame: np.ndarray, qp: int, chroma: int, depth: int, preset: str) -> bytes:
   """uint8[h w 3] to a file."""
   height, width, _ = frame.shape
-  layout = Layout(depth, 400 if _is_grey(frame) else chroma)
-  planes = [colour.to_grey(frame[..., 0], depth)] if layout.chroma == 400 else colour.to_ycbcr(frame, depth)
-  if layout.chroma == 420:
-    planes[1:] = [colour.halved(plane, depth) for plane in planes[1:]]
-  block = 8 if min(height, width) > 8 else 16  # the coded size is whole blocks, and at least 16
-  size = -(-height // block) * block, -(-width // block) * block
-  sizes = f":qp={qp}:min-cu-size={block}" + (":ctu=16:tu-intra-depth=1:tu-inter-depth=1" if block == 16 else "")
-  options = {"preset": preset, "tune": "ssim", "x265-params": _SETTINGS + sizes}
-  encoder = video_frames.open_encoder("bpg", "libx265", size, _pixel_format(layout), options)
-  coded = _to_video_frame(planes, size, layout)
-  try:
-    packets = [*encoder.encode(coded), *encoder.encode(None)]
-  except av.FFmpegError as error:
-    raise CodecError(f"bpg: cannot code a picture of {width}x{height} pixels: {error}") from error
-  return bpg_container.write(b"".join(map(bytes, packets)), height, width, layout)
+  layout, planes = to_planes(frame, chroma, depth)
+  return bpg_container.write(encode_planes(planes, layout, qp, preset), height, width, layout)
 
 
 def decode_frame(contents: Contents) -> np.ndarray:
-  """What `bpg_container.read` found in a file, to uint8[h w 3].
+  """What `bpg_container.read` found in a file, to uint8[h w 3]."""
+  return colour.to_rgb(decode_planes(contents), contents.layout)
+
+
+def to_planes(frame: np.ndarray, chroma: int, depth: int) -> tuple[Layout, list[np.ndarray]]:
+  """uint8[h w 3] to the planes that are coded."""
+  if all(np.array_equal(frame[..., 0], frame[..., i]) for i in (1, 2)):
+    return Layout(depth, 400), [colour.to_grey(frame[..., 0], depth)]
+  luma, *planes = colour.to_ycbcr(frame, depth)
+  return Layout(depth, chroma), [luma, *(colour.halved(plane, depth) if chroma == 420 else plane for plane in planes)]
+
+
+def encode_planes(planes: Sequence[np.ndarray], layout: Layout, qp: int, preset: str) -> bytes:
+  """An Annex B stream of one I frame, of the planes filled up to whole blocks."""
+  height, width = planes[0].shape
+  block = 8 if min(height, width) > 8 else 16  # libx265 codes no picture that is smaller
+  size = -(-height // block) * block, -(-width // block) * block
+  options = encoder_settings(qp, preset, block)
+  encoder = video_frames.open_encoder("bpg", "libx265", size, pixel_format(layout), options)
+  frame = av.VideoFrame(size[1], size[0], pixel_format(layout))
+  for target, plane in zip(_samples(frame, layout.depth), planes, strict=True):
+    below, right = (coded - own for coded, own in zip(target.shape, plane.shape))
+    target[:] = np.pad(plane, ((0, below), (0, right)), "edge")
+  try:
+    return b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
+  except av.FFmpegError as error:
+    raise CodecError(f"bpg: cannot code a picture of {width}x{height} pixels: {error}") from error
+
+
+def encoder_settings(qp: int, preset: str, block: int = 8) -> dict[str, str]:
+  """Options of libx265 for pictures of whole blocks of 8 or 16 pixels a side."""
+  sizes = f":qp={qp}:min-cu-size={block}" + (":ctu=16:tu-intra-depth=1:tu-inter-depth=1" if block == 16 else "")
+  return {"preset": preset, "tune": "ssim", "x265-params": _SETTINGS + sizes}
+
+
+def decode_planes(contents: Contents) -> list[np.ndarray]:
+  """The planes of a file's picture, cropped.
 
   Raises CodecError for a stream that errs, or that holds another picture than its header declares.
   """
-  height, width = contents.coded_size
+  layout, (height, width) = contents.layout, contents.coded_size
   decoder = av.CodecContext.create("hevc", "r")
   decoder.thread_count = 1
   decoder.options = {"err_detect": "explode", "max_pixels": str((height + 128) * (width + 128))}
-  packet = av.Packet(bpg_container.annex_b(contents))
+  stream = bpg_container.annex_b(contents)
+  packet = av.Packet(len(stream))  # and room behind it, into which FFmpeg's readers may look
+  packet.update(stream)
   try:
     decoded = [*decoder.decode(packet), *decoder.decode(None)]
   except (av.FFmpegError, ValueError) as error:
     raise CodecError(f"bpg: the picture's data is damaged: {error}") from error
-  if len(decoded) != 1 or (decoded[0].height, decoded[0].width) != (height, width):
-    found = ", ".join(f"{frame.width}x{frame.height}" for frame in decoded) or "none"
-    raise CodecError(f"bpg: pictures in the data: {found}; expected one of {width}x{height}; the file is damaged")
-  return colour.to_rgb(_from_video_frame(decoded[0], contents), contents.layout)
+  found = [(frame.height, frame.width, frame.format.name) for frame in decoded]
+  if found != [(height, width, pixel_format(layout))]:
+    expected = height, width, pixel_format(layout)
+    raise CodecError(f"bpg: pictures in the data are {found}; expected one, {expected}; the file is damaged")
+  shape = contents.height, contents.width
+  shapes = [shape, *[colour.chroma_shape(layout, shape)] * 2]
+  return [plane[:rows, :columns] for plane, (rows, columns) in zip(_samples(decoded[0], layout.depth), shapes)]
 
 
-def _is_grey(frame: np.ndarray) -> bool:
-  return bool((frame[..., :1] == frame[..., 1:]).all())
-
-
-def _pixel_format(layout: Layout) -> str:
+def pixel_format(layout: Layout) -> str:
+  """FFmpeg's name of it."""
   name = {400: "gray", 420: "yuv420p", 422: "yuv422p", 444: "yuv444p"}[layout.chroma]
   return name if layout.depth == 8 else f"{name}{layout.depth}le"
-
-
-def _to_video_frame(planes: Sequence[np.ndarray], size: tuple[int, int], layout: Layout) -> av.VideoFrame:
-  """Planes as FFmpeg has them, their edges replicated up to a size (h, w)."""
-  frame = av.VideoFrame(size[1], size[0], _pixel_format(layout))
-  for target, plane in zip(_samples(frame, layout.depth), planes, strict=True):
-    below, right = (coded - own for coded, own in zip(target.shape, plane.shape))
-    target[:] = np.pad(plane, ((0, below), (0, right)), "edge")
-  return frame
-
-
-def _from_video_frame(frame: av.VideoFrame, contents: Contents) -> list[np.ndarray]:
-  """The planes of a decoded frame, cropped to the picture."""
-  layout, shape = contents.layout, (contents.height, contents.width)
-  if frame.format.name.removesuffix("le") != _pixel_format(layout).removesuffix("le"):
-    raise CodecError(f"bpg: a frame in {frame.format.name}; expected {_pixel_format(layout)}; the file is damaged")
-  shapes = [shape, *[colour.chroma_shape(layout, shape)] * 2]
-  return [plane[:height, :width] for plane, (height, width) in zip(_samples(frame, layout.depth), shapes)]
 
 
 def _samples(frame: av.VideoFrame, depth: int) -> list[np.ndarray]:

@@ -160,7 +160,11 @@ def _filtered(extended: np.ndarray, taps: Sequence[int], axis: int, step: int = 
   """Correlation with the taps at every step-th position, int32."""
   samples = np.moveaxis(extended.astype(np.int32), axis, 0)
   n = len(samples) - len(taps) + 1
-  return np.moveaxis(sum(tap * samples[i : i + n : step] for i, tap in enumerate(taps)), 0, axis)
+  total = taps[0] * samples[:n:step]
+  product = np.empty_like(total)
+  for i, tap in enumerate(taps[1:], 1):
+    total += np.multiply(samples[i : i + n : step], tap, out=product)
+  return np.moveaxis(total, 0, axis)
 
 
 def _interleaved(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
