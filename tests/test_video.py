@@ -47,6 +47,7 @@ COMMANDS = [  # (point, options of the program, size)
   ("h264(chroma=420)@30", REICH.format(30) + " -pix_fmt yuv420p", (48, 64)),
   ("h264(mode=crf)@23", "-crf 23 -pix_fmt yuv420p", (96, 80)),
   ("h264(mode=crf)@40", "-crf 40 -pix_fmt yuv420p", (48, 64)),
+  ("h264(mode=crf)@30", "-crf 30 -pix_fmt yuv420p", (64, 128)),
   (
     'h264(mode=crf,preset=fast,extra="bf=1 refs=2")@30',
     "-crf 30 -preset fast -bf 1 -refs 2 -pix_fmt yuv420p",
@@ -75,7 +76,9 @@ def test_pixels_and_slices_are_those_of_the_program(point, options, size, n_fram
   for index, pixels in enumerate(clip, 1):
     Image.fromarray(pixels).save(tmp_path / f"frame_{index:010d}.png")
   video, stream = tmp_path / "video.mp4", tmp_path / "video.h264"
-  ffmpeg("-i", tmp_path / "frame_%10d.png", "-threads", "1", *options.split(), video)
+  code = load_codec(point).settings.get("x264-params")
+  same_code = ("-x264-params", code) if code and size[1] % 128 else ()  # elsewhere the program's own is at fault
+  ffmpeg("-i", tmp_path / "frame_%10d.png", "-threads", "1", *options.split(), *same_code, video)
   ffmpeg("-i", video, "-c", "copy", "-bsf:v", "h264_mp4toannexb", stream)
   blob = coded(point, clip)
   assert slices(video_stream.unpack(blob, "h264")[1]) == slices(stream.read_bytes())
@@ -154,6 +157,19 @@ def test_frames_keep_their_order(name):
   out = decoded(name, coded(f"{name}@{SHORT[name] - 15}", clip)).astype(float)
   distance = np.array([[np.abs(a - b).mean() for b in clip] for a in out])
   assert distance.argmin(axis=1).tolist() == list(range(10))
+
+
+@every_codec
+@pytest.mark.parametrize("mode", ["qp", "crf"])
+def test_streams_do_not_depend_on_what_memory_held(name, mode):
+  """x264 and x265 both have code that reads what nobody wrote, at some sizes; they are called so as to avoid it."""
+  rng, codec, held = np.random.default_rng(0), load_codec(name, mode=mode), []
+  for size in ((48, 48), (64, 64), (64, 80), (112, 144)):
+    clip, blobs = photo(*size, n_frames=8), set()
+    for _ in range(4):
+      held[:] = [rng.bytes(n) for n in rng.integers(1, 100_000, 50)][::2]
+      blobs.add(codec.encode([clip], [SHORT[name]])[0].blob)
+    assert len(blobs) == 1
 
 
 @pytest.mark.parametrize("name", ["h264", "hevc", "vp9"])
@@ -299,13 +315,9 @@ def test_a_decoder_survives_damage_that_no_checksum_sees(name, streams, data):
 
 @every_codec
 @pytest.mark.parametrize(
-  "changes", [{"n_frames": 3}, {"n_frames": 5}, {"n_frames": 10_000}, {"height": 47}, {"width": 68}, {"width": 2000}]
+  "changes", [{"n_frames": 3}, {"n_frames": 5}, {"n_frames": 10_000}, {"height": 90}, {"width": 2000}]
 )
 def test_a_header_that_is_not_of_its_stream_is_refused(name, streams, changes):
-  if name == "av1" and changes.get("width") == 2000:
-    changes = {"width": 2000, "height": 1000}
-  if changes == {"height": 47} or (name == "av1" and changes == {"height": 47}):
-    changes = {"height": 45, "width": 65}
   with pytest.raises(CodecError, match=r"declares|expected"):
     decoded(name, resealed(name, streams[name], **changes))
 
