@@ -22,6 +22,7 @@ from robust_compress.types import LevelError
 TOLERANCE = 0.05  # a target rate missed by more than this is flagged
 SEARCH_VERSION = 1  # of how a level is sought, which settles the levels of pictures that have their own
 _DOUBT = 0.25  # an end of the ladder that misses by less on a sample may still reach the target on all
+_NOISE = 0.01  # of a rate that is estimated from its neighbour's and the sample
 _METHODS = {"pchip": interpolate.PchipInterpolator, "akima": interpolate.Akima1DInterpolator}
 Values = Sequence[float] | np.ndarray
 Curve = tuple[np.ndarray, np.ndarray]  # x strictly rising, y
@@ -146,14 +147,9 @@ class Resolved(NamedTuple):
 
 
 def search_level(
-  rate_at: Callable[[float], float],
-  levels: Sequence[float],
-  target: float,
-  *,
-  continuous: bool = False,
-  accuracy: float = 0.005,
-  max_calls: int = 24,
-) -> Resolved:
+  rate_at: Callable[[float], float], levels: Sequence[float], target: float, *,
+  continuous: bool = False, accuracy: float = 0.005, max_calls: int = 24,
+) -> Resolved:  # fmt: skip
   """The level whose rate is nearest to `target` bpp, by bisection: about log2(len(levels)) calls of `rate_at`.
 
   Args:
@@ -204,19 +200,13 @@ def steps(
 
 
 def search_all(
-  sampled: Callable[[float], float],
-  whole: Callable[[float], float],
-  levels: Sequence[float],
-  target: float,
-  *,
-  continuous: bool = False,
-  accuracy: float = 0.005,
-  max_passes: int = 4,
-) -> Resolved:
+  sampled: Callable[[float], float], whole: Callable[[float], float], levels: Sequence[float], target: float, *,
+  continuous: bool = False, accuracy: float = 0.005, max_passes: int = 4,
+) -> Resolved:  # fmt: skip
   """The level whose rate over all the data is nearest to `target`: sought on a sample, verified on all.
 
   A pass over all of it tells how its rate at one level stands to the sample's. The sample's rates, scaled by that, are
-  searched again, until the search comes back to a level that had its pass.
+  searched again, until the search comes back to a level that had its pass, and no level beside it may be nearer.
 
   Args:
     sampled: level -> bpp over the sample; may be asked for one level several times.
@@ -229,13 +219,27 @@ def search_all(
     found = search_level(
       lambda level, scale=scale: scale * sampled(level), levels, target, continuous=continuous, accuracy=accuracy
     )
-    if found.level in passed or len(passed) == max_passes or not (found.reachable or abs(found.miss) < _DOUBT):
+    level = found.level
+    if level in passed and not continuous and scale != 1:  # else the sample is all there is
+      level = _rival(passed, levels, lambda level, scale=scale: scale * sampled(level), target)
+    if level in passed or len(passed) == max_passes or not (found.reachable or abs(found.miss) < _DOUBT):
       break
-    passed[found.level] = whole(found.level)
-    scale = passed[found.level] / sampled(found.level)
-    if continuous and abs(passed[found.level] / target - 1) <= accuracy:
+    passed[level] = whole(level)
+    scale = passed[level] / sampled(level)
+    if continuous and abs(passed[level] / target - 1) <= accuracy:
       break
   return _nearest(passed, target, found.reachable) if passed else found
+
+
+def _rival(
+  passed: Mapping[float, float], levels: Sequence[float], estimate: Callable[[float], float], target: float
+) -> float:
+  """The level beside the best one passed that may be nearer, as far as an estimate tells; else that one itself."""
+  best = _nearest(passed, target, True)
+  place = levels.index(best.level)
+  reach = abs(best.bpp - target) + _NOISE * target
+  beside = [level for level in levels[max(place - 1, 0) : place + 2] if level not in passed]
+  return next((level for level in beside if abs(estimate(level) - target) < reach), best.level)
 
 
 def _nearest(rates: Mapping[float, float], target: float, inside: bool) -> Resolved:

@@ -165,6 +165,9 @@ def test_a_sample_that_misleads_is_put_right_by_a_pass_over_all():
   found = rate.search_all(lambda level: level / 10, whole, range(1, 101), 2.0)
   assert found == (15, pytest.approx(1.95), pytest.approx(-0.025), True)
   assert passes == [20, 15]
+  passes.clear()
+  assert rate.search_all(lambda level: level / 10, whole, range(1, 101), 2.01).level == 15
+  assert passes == [20, 15, 16]  # 1.95 and 2.08: too near to tell without a look
 
 
 @given(
@@ -183,8 +186,16 @@ def test_the_level_for_all_is_nearest_among_those_passed_and_passes_are_few(rati
   if passes:
     assert abs(found.bpp - target) == min(abs(whole[level] - target) for level in passes)
     assert found.bpp == whole[found.level]
-  exact = rate.search_all(lambda level: scale * float(whole[level]), rate_of_all, range(len(whole)), target)
-  assert not exact.reachable or abs(exact.bpp - target) == np.abs(whole - target).min()
+
+
+@given(st.lists(st.floats(1.01, 1.5), min_size=3, max_size=60), st.floats(0.9, 1.1), st.floats(0.1, 0.9))
+def test_a_sample_that_is_only_dearer_or_cheaper_leads_to_the_nearest_level(ratios, scale, where):
+  whole = np.cumprod(ratios)
+  target = float(whole[0] + where * (whole[-1] - whole[0]))
+  passes, rate_of_all = counted(lambda level: float(whole[level]))
+  found = rate.search_all(lambda level: scale * float(whole[level]), rate_of_all, range(len(whole)), target)
+  assert abs(found.bpp - target) == np.abs(whole - target).min()
+  assert len(passes) <= (1 if scale == 1 else 4)
 
 
 def test_a_continuous_level_is_found_on_all_too():
