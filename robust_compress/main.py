@@ -1,7 +1,7 @@
 """The command line: `robust-compress run --config=FILE[:arg] --workdir=DIR [--config.key=value …]`.
 
-Thin on purpose: every command is one call of `study.Study`, of `trained.export` or of a table. Errors that a
-user can mend are printed as one line and exit with status 2.
+Thin on purpose: every command is one call of `study.Study`, of `trained.export`, of `inspect` or of a table. Errors
+that a user can mend are printed as one line and exit with status 2.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from robust_compress.inspect.commands import add_parsers
 from robust_compress.types import RobustCompressError
 
 VERBS = {
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument("--weights", required=True, metavar="KEY", help="which; an unknown key lists what there is")
   command.add_argument("--output", required=True, metavar="FILE", help="a .safetensors file")
   command.set_defaults(function=_export)
+  add_parsers(commands)
   return parser
 
 

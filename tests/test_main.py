@@ -14,7 +14,7 @@ from robust_compress.types import StoreError
 
 TESTS = pathlib.Path(__file__).parent
 CONFIG = f"--config={TESTS / 'tiny_sweep.py'}"
-COMMANDS = (*main.VERBS, "list", "export")
+COMMANDS = (*main.VERBS, "list", "export", "rd", "audit", "codec")
 
 
 def call(capsys, *arguments):

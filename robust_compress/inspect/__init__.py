@@ -1,0 +1,1 @@
+"""Looking at codecs and at data without a model: `robust-compress rd`, `audit` and `codec`."""

@@ -1,0 +1,73 @@
+"""What `--pictures` and `--data` name: a folder with everything in it, or a data set under a view.
+
+'holiday/'                           ──▶ every picture and video below it
+'imagenet2012(resize=256):val[:50]'  ──▶ ViewedSource
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from robust_compress.data import files, sources
+from robust_compress.data.clips import ClipFiles, Example
+from robust_compress.inspect.clip_files import VIDEOS, readable
+from robust_compress.specs import parse_data
+from robust_compress.types import DataError, Source, SpecError
+
+T = TypeVar("T")
+
+
+def open_pictures(text: str, data_dir: str | os.PathLike = "data") -> Source:
+  """The examples of a folder, or of a data set in its written form (looked up in `data_dir`).
+
+  Raises:
+    DataError: neither is there, or nothing is in it.
+  """
+  folder = Path(text).expanduser()
+  if folder.is_dir():
+    return below(folder)
+  try:
+    data = parse_data(text)
+  except SpecError as error:
+    raise DataError(f"no folder {text!r}, and as a data set: {error}") from error
+  return sources.ViewedSource(sources.open_source(data, data_dir), data.view)
+
+
+def below(folder: Path) -> Source:
+  """Every picture and video in a folder and in those it holds, in the order of their paths, hidden ones left out.
+
+  Ids are paths from the folder on. Links to folders are not followed, and links to files that lead out are refused.
+  """
+  found = []
+  for directory, names, leaves in os.walk(folder):
+    names[:] = [name for name in names if not name.startswith(".")]
+    found += [Path(directory, leaf) for leaf in leaves if not leaf.startswith(".")]
+  paths = sorted(path for path in found if path.suffix.lower() in (*files.SUFFIXES, *VIDEOS))
+  if not paths:
+    raise DataError(f"{folder}: no pictures and no videos in it; {files.contents_of(folder)}")
+  for path in paths:
+    files.check_inside(path, folder)
+  ids = [path.relative_to(folder).as_posix() for path in paths]
+  if any(path.suffix.lower() in VIDEOS for path in paths):
+    return ClipFiles(tuple(Example(name, readable(path)) for name, path in zip(ids, paths)))
+  return files.FileSource(tuple(map(files.File, ids, paths)))
+
+
+def ahead(pool: Executor, function: Callable[..., T], parts: Iterable[Any], n_ahead: int) -> Iterator[T]:
+  """`function(*part)` of each part, in order; at most `n_ahead` are in work or waiting, so memory has a bound."""
+  pending: deque[Future[T]] = deque()
+  try:
+    for part in parts:
+      if len(pending) == n_ahead:
+        yield pending.popleft().result()
+      pending.append(pool.submit(function, *part))
+    while pending:
+      yield pending.popleft().result()
+  finally:
+    for future in pending:
+      future.cancel()
