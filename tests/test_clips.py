@@ -117,6 +117,18 @@ def test_pixels_are_those_of_the_ffmpeg_program(kinds, tmp_path):
     np.testing.assert_array_equal(clip.frames(every), expected, err_msg=clip.path.name)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg program on PATH")
+def test_frames_that_an_edit_cut_off_are_not_counted(kinds, tmp_path):
+  """They stand in the file, because those that are shown need them."""
+  path = tmp_path / "edited.mp4"
+  command = f"ffmpeg -v error -ss 0.3 -i {kinds / 'b_frames.mp4'} -c copy {path}"
+  subprocess.run(command.split(), check=True)
+  expected = decoded(path)
+  assert len(expected) < N
+  np.testing.assert_array_equal(VideoFile(path).frames(every), expected)
+  np.testing.assert_array_equal(VideoFile(path).frames(choosing(0, 9)), expected[[0, 9]])
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_damage_is_a_data_error_or_a_clip(kinds, tmp_path, name):
   rng, path = np.random.default_rng(0), tmp_path / name

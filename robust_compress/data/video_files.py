@@ -98,7 +98,7 @@ class Times:
 
   n_frames: int
   shown: np.ndarray | None = None  # int64[n], rising, in the stream's time base
-  keys: np.ndarray | None = None  # int64[k], rising: of them, those of key frames
+  keys: np.ndarray | None = None  # int64[k], rising: of key frames, which need not be shown themselves
 
   def number(self, time: int | None) -> int:
     """Of the frame that is shown at `time`; -1 where none is."""
@@ -150,12 +150,13 @@ def _from_packets(path: Path, stream: av.VideoStream) -> Times | None:
     n_packets += packet.size > 0
     if packet.is_corrupt:
       raise DataError(f"{path}: cut short in frame {n_packets - 1}")
-    if packet.size and not packet.is_discard:
+    if packet.size and packet.is_keyframe:
+      keys.append(packet.pts)
+    if packet.size and not packet.is_discard:  # others are decoded for those that need them, and not shown
       shown.append(packet.pts)
-      keys += [packet.pts] if packet.is_keyframe else []
   if n_packets < stream.frames:
     raise DataError(f"{path}: cut short; it has {n_packets} of the {stream.frames} frames that its header promises")
-  if None in shown or len(set(shown)) < len(shown) or not keys:
+  if None in (*shown, *keys) or len(set(shown)) < len(shown) or not keys:
     return None
   decodable = sorted(time for time in shown if time >= min(keys))
   return Times(len(decodable), np.asarray(decodable, np.int64), np.asarray(sorted(keys), np.int64))
