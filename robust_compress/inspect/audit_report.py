@@ -59,11 +59,12 @@ def _rows(summary: Summary) -> list[list[str]]:
   rows = [["data", summary.data], ["files looked at", looked_at], ["formats", _shares(summary.formats)]]
   if summary.bpp:
     rate, *spread = (number(value, 2) for value in summary.bpp)
-    rows.append(["bits per pixel", f"{rate} in all; of single files {_spread(spread)}"])
+    rows.append(["bits per pixel", f"{rate} in all; of a file {_spread(spread)}"])
     rows.append(["shorter side", f"{_spread(summary.sides)} pixels"])
   if summary.qualities:
     rows.append(["JPEG quality", _spread(summary.qualities)])
-    rows.append(["JPEG tables", f"{summary.n_other_tables} files have none of the IJG's; the nearest counts"])
+    others = f"{summary.n_other_tables} files have none of the IJG's; the nearest counts"
+    rows.append(["JPEG tables", others if summary.n_other_tables else "the IJG's, in all files"])
   if summary.subsampling:
     rows.append(["JPEG chroma", _shares(summary.subsampling)])
     rows.append(["JPEG process", _shares(summary.processes)])
@@ -83,7 +84,7 @@ def _shares(counts: Mapping[str, int]) -> str:
 
 def _spread(values: Sequence[object]) -> str:
   low, middle, high = values
-  return f"{middle} (5-95 %: {low} to {high})"
+  return f"{middle} (median; 5-95 %: {low} to {high})"
 
 
 def _bars(histogram: Mapping[str, int]) -> str:
@@ -98,7 +99,7 @@ def warnings(summary: Summary) -> list[str]:
   low = sum(n for name, n in summary.histogram.items() if int(name.partition("-")[0]) < LOW_QUALITY)
   if low > _FEW * summary.n_read:
     found.append(
-      f"{low} of {summary.n_read} originals are JPEG below quality {LOW_QUALITY} (half below {summary.qualities[1]}): "
+      f"{low} of {summary.n_read} originals are JPEG below quality {LOW_QUALITY} (median {summary.qualities[1]}): "
       f"'original' means already compressed, and rates above {number(summary.bpp[0], 1)} bpp buy their artefacts."
     )
   if summary.n_twice > _FEW * max(1, summary.n_traced):

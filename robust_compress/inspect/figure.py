@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -16,54 +17,54 @@ from robust_compress.report import drawing
 from robust_compress.report.canvas import MUTED, STYLE, colour, nth_marker
 from robust_compress.types import Point
 
-_DASHES = ((0, (4, 2)), (0, (1, 1.4)), (0, (6, 1.6, 1, 1.6)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)))
+_DASHES = ((0, (4, 2)), (0, (1, 1.4)), (0, (6, 1.6, 1, 1.6)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
+_METRICS = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)"}
 _A_ROW = 5  # entries of the legend
+Style = dict[str, Any]  # keywords of a matplotlib line
 
 
 def rd_figure(drawn: Sequence[Line], title: str, foot: str = "") -> Figure:
-  """Two frames side by side over one logarithmic axis of rate each; without MS-SSIM, one."""
+  """A frame for each metric that the measured curves have, side by side, each over a logarithmic axis of rate."""
   measured = [line for line in drawn if line.measured]
-  metrics = [("PSNR (dB)", "psnr"), ("MS-SSIM (dB)", "ms_ssim_db")]
-  metrics = [metric for metric in metrics if any(map(math.isfinite, _values(measured, metric[1])))]
+  metrics = [name for name in _METRICS if any(map(math.isfinite, sum((getattr(m, name) for m in measured), ())))]
+  styles = _styles(drawn)
   with mpl.rc_context(STYLE):
-    figure = Figure((4.9 * len(metrics) + 0.4, 4.8))
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    handles = _handles(drawn)
-    for axis, (label, column) in zip(axes, metrics):
-      for line, handle in zip(drawn, handles):
-        _draw(axis, line, getattr(line, column), handle)
-      axis.set_ylabel(label)
+    figure = Figure((4.9 * max(len(metrics), 1) + 0.4, 4.8))
+    axes = figure.subplots(1, max(len(metrics), 1), squeeze=False)[0]
+    for axis, name in zip(axes, metrics):
+      for line, style in zip(drawn, styles):
+        _draw(axis, line, getattr(line, name), style)
+      axis.set_ylabel(_METRICS[name])
       drawing.rate_axis(axis)
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.16, wspace=0.2)
-    rows = [handles[start : start + _A_ROW] for start in range(0, len(handles), _A_ROW)]
-    heading = Line2D([], [], linestyle="none", label=title)
-    drawing.place_legend(figure, [[([heading], "left")], *([(row, "left")] for row in rows)])
-    figure.text(0.08, 0.015, foot, color=MUTED, fontsize=8)
+    handles = [Line2D([], [], label=_label(line), **style) for line, style in zip(drawn, styles)]
+    drawing.place_legend(figure, [[(handles[at : at + _A_ROW], "left")] for at in range(0, len(handles), _A_ROW)])
+    figure.text(0.08, 0.015, " · ".join(filter(None, (title, foot))), color=MUTED, fontsize=8)
   return figure
 
 
-def _handles(drawn: Sequence[Line]) -> list[Line2D]:
-  """What each curve looks like. A published one has the colour of its format where that was measured, else grey."""
+def _label(line: Line) -> str:
+  return line.title if line.measured else f"{line.title}, published"
+
+
+def _styles(drawn: Sequence[Line]) -> list[Style]:
+  """A codec has its colour of every report, a published curve that of its format where it was measured, else grey."""
   measured = [line for line in drawn if line.measured]
-  points = [Point(*specs.parse_call(line.key)) for line in measured]
+  names = [line.codec for line in measured]
+  points = [Point(*specs.parse_call(line.key if names.count(line.codec) > 1 else line.codec)) for line in measured]
   inks = [colour(point, points) for point in points]
-  handles = [
-    Line2D([], [], color=ink, marker=nth_marker(n), markersize=4.5, linewidth=1.9, label=line.title)
-    for n, (line, ink) in enumerate(zip(measured, inks))
+  styles: list[Style] = [
+    {"color": ink, "marker": nth_marker(n), "markersize": 4.5, "linewidth": 1.9, "zorder": 3}
+    for n, ink in enumerate(inks)
   ]
-  by_codec = {line.codec: ink for line, ink in zip(reversed(measured), reversed(inks))}
+  by_codec = dict(zip(reversed(names), reversed(inks)))
   for n, line in enumerate(line for line in drawn if not line.measured):
-    style = {"linestyle": _DASHES[n % len(_DASHES)], "linewidth": 1.2}
-    handles.append(Line2D([], [], color=by_codec.get(line.codec, MUTED), label=f"{line.title}, published", **style))
-  return handles
+    ink = by_codec.get(line.codec, MUTED)
+    styles.append({"color": ink, "linestyle": _DASHES[n % len(_DASHES)], "linewidth": 1.2, "zorder": 2})
+  return styles
 
 
-def _draw(axis: Axes, line: Line, values: Sequence[float], handle: Line2D) -> None:
+def _draw(axis: Axes, line: Line, values: Sequence[float], style: Style) -> None:
   pairs = sorted((x, y) for x, y in zip(line.bpp, values) if math.isfinite(y))
   if pairs:
-    style = {name: getattr(handle, f"get_{name}")() for name in ("color", "linestyle", "linewidth", "marker")}
-    axis.plot(*zip(*pairs), markersize=handle.get_markersize(), zorder=3 if line.measured else 2, **style)
-
-
-def _values(drawn: Sequence[Line], column: str) -> list[float]:
-  return [value for line in drawn for value in getattr(line, column)]
+    axis.plot(*zip(*pairs), **style)

