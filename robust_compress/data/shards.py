@@ -72,16 +72,19 @@ class Plan:
   def positions(self, shard: int) -> range:
     return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n))
 
-  def check_same(self, asked: Plan, directory: os.PathLike[str] | str) -> None:
-    """Raises StoreError showing every field in which the plan found in `directory` is not the one asked for."""
-    differences = [
+  def differences(self, asked: Plan) -> str:
+    """Every field in which this plan is not the one asked for; '' for the same plan."""
+    return "; ".join(
       f"{field.name} is {getattr(self, field.name)!r}, asked for {getattr(asked, field.name)!r}"
       for field in dataclasses.fields(Plan)
       if getattr(self, field.name) != getattr(asked, field.name)
-    ]
-    if differences:
+    )
+
+  def check_same(self, asked: Plan, directory: os.PathLike[str] | str) -> None:
+    """Raises StoreError showing every field in which the plan found in `directory` is not the one asked for."""
+    if differences := self.differences(asked):
       remedy = "use another folder, or --replace to code them again"
-      raise StoreError(f"{directory} holds other coded pictures: {'; '.join(differences)}; {remedy}")
+      raise StoreError(f"{directory} holds other coded pictures: {differences}; {remedy}")
 
 
 @dataclass(frozen=True)
