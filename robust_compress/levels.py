@@ -139,7 +139,7 @@ class Levels:
         sample = np.random.default_rng(0).permutation(len(source))[:SAMPLE].tolist()
         job = Job(source, codec, level, "", f"{self.config.test_data} at {_at(point, level)}", self.config.on_bad)
         known[level] = sampled_rate(job, sorted(sample), self.config.n_workers or None)
-        self._keep(point, "sample", {specs.format_number(level): known[level]})
+        self._keep(point, "sample", {specs.format_number(level): bpp for level, bpp in known.items()})
       return known[level]
 
     return sampled
@@ -158,9 +158,10 @@ class Levels:
     return kept
 
   def _keep(self, point: Point, name: str, entries: dict[str, Any]) -> None:
+    """Adds to what is kept. Hosts write the same, each all that it knows, so none can take from another for long."""
     kept = self._kept(point)
     kept[name] = {**kept.get(name, {}), **entries}
-    write_atomic(self._path(point), json.dumps({**self._conditions(point), **kept}, indent=1).encode())
+    write_atomic(self._path(point), json.dumps({**self._conditions(point), **kept}, indent=1, sort_keys=True).encode())
 
   def _conditions(self, point: Point) -> dict[str, Any]:
     return {"source": self._source, "codec": codecs.load_codec(point).fingerprint(), "search": SEARCH_VERSION}

@@ -283,16 +283,16 @@ def test_a_rate_out_of_reach_is_no_error_and_no_row(tmp_path):
   assert {str(row.cell.test) for row in opened.store.rows()} == {"none", "jpeg@5"}
 
 
-def start(workdir, config=TESTS / "tiny_study.py", **environment):
-  arguments = ["run", f"--config={config}", f"--workdir={workdir}"]
+def start(workdir, verb="run", config=TESTS / "tiny_study.py", **environment):
+  arguments = [verb, f"--config={config}", f"--workdir={workdir}"]
   command = [sys.executable, "-m", "robust_compress", *arguments]
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), **environment}
   return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def run_in_process(workdir, kill_after=None, **config):
+def run_in_process(workdir, kill_after=None, **command):
   """The command line on the tiny config, killed (-9) after some seconds if asked; its exit status."""
-  process = start(workdir, **config)
+  process = start(workdir, **command)
   if kill_after is None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
