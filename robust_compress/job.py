@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from robust_compress import provenance, rate
 from robust_compress.codecs import check_level, ladder
@@ -186,8 +187,10 @@ def sampled_rate(job: Job, positions: Sequence[int], n_workers: int | None = Non
     return sum(len(item.blob) for item in items), sum(item.n_pixels for item in items)
 
   size = CHUNK if job.codec.batched else 1
+  work = parts(positions, size)
   with ThreadPoolExecutor(n_workers or provenance.n_cores(), "sample") as pool:
-    n_bytes, n_pixels = (sum(column) for column in zip(*pool.map(spent, parts(positions, size))))
+    made = tqdm(pool.map(spent, work), f"sample of {job.name}", len(work), leave=False)
+    n_bytes, n_pixels = (sum(column) for column in zip(*made))
   if not n_pixels:
     raise DataError(f"{job.name}: none of {len(positions)} pictures tried can be read and coded")
   return 8 * n_bytes / n_pixels

@@ -30,7 +30,7 @@ def default_config() -> ConfigDict:
       "data_dir": "",  # relative paths of data and weights start here
       "test_data": "",  # 'folders(path=pictures,input=asis):val'
       "train_data": "",
-      "points": (),  # swept: 'jpeg@10', 'webp@0.1bpp'
+      "points": (),  # swept: 'jpeg@10', 'webp@0.1bpp', 'webp(per_image=True)@0.1bpp'
       "finetune_points": (),  # finetuned on; () is all of `points`
       "protocols": ("baseline", "shifted"),
       "self_target": "self",  # of the relative protocol
