@@ -98,8 +98,8 @@ class VideoCodec:
 
 # ------------------------------------------------------------------------------------------------ encoders
 
-# The AVX-512 code of x264's macroblock tree (164 and 165) reads past rows of blocks, and streams depend on what memory held
-# before; Reich's QP streams have no macroblock tree. Every processor with AVX-512 has what stands here.
+# The AVX-512 code of x264's macroblock tree (164 and 165) reads past rows of blocks, and streams depend on what memory
+# held before; Reich's QP streams have no macroblock tree. Every processor with AVX-512 has what stands here.
 _WITHOUT_AVX512 = "MMX2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
 _REICH = {"g": "8", "flags": "+cgop+mv4", "mbtree": "0", "aq-mode": "0", "b_strategy": "0", "psy": "0"}
 
