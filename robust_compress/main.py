@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from robust_compress.inspect.commands import add_parsers
-from robust_compress.types import RobustCompressError
+from robust_compress.types import RobustCompressError, SpecError
 
 VERBS = {
   "run": "plan, compress, train, evaluate and report; run again after any interruption, it finishes what is missing",
@@ -28,9 +28,12 @@ LISTS = ("codecs", "models", "datasets", "tasks", "protocols")
 
 
 def main(argv: list[str] | None = None) -> None:
-  args, overrides = _parser().parse_known_args(argv)
-  unknown = [text for text in overrides if not text.startswith("--config.") or args.command not in VERBS]
-  if unknown:
+  args, rest = _parser().parse_known_args(argv)
+  overrides = [text for text in rest if text.startswith("--config.") and args.command in VERBS]
+  unknown = [text for text in rest if text not in overrides]
+  if getattr(args, "runner", ""):
+    args.beam = [f"--runner={args.runner}", *unknown]
+  elif unknown:
     _parser().error(f"unrecognized arguments: {' '.join(unknown)}")
   try:
     args.function(args, overrides)
@@ -62,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--config", required=True, metavar="FILE[:arg]", help="the study")
     command.add_argument("--workdir", required=True, metavar="DIR", help="where everything is kept")
     command.add_argument("--replace", action="store_true", help="measure rows anew that other conditions made")
+    if verb == "compress":
+      runner = "code by Apache Beam: DirectRunner, FlinkRunner, …; Beam's own options may follow (launch/beam.md)"
+      command.add_argument("--runner", default="", metavar="NAME", help=runner)
     command.set_defaults(function=_verb)
   command = commands.add_parser("list", help="what exists: " + ", ".join(LISTS))
   command.add_argument("what", choices=LISTS)
@@ -79,10 +85,21 @@ def _verb(args: argparse.Namespace, overrides: list[str]) -> None:
   from robust_compress import settings, study
 
   config = settings.load_config(args.config, overrides)
-  opened = study.Study(config, args.workdir, replace=args.replace)
+  opened = study.Study(config, args.workdir, replace=args.replace, beam=_beam(args))
   result = getattr(opened, args.command)()
   if args.command in ("plan", "report", "run") and result is not None:
     print(result)
+
+
+def _beam(args: argparse.Namespace) -> list[str]:
+  """Options of Apache Beam, where a runner is named. Raises SpecError where Beam is not installed."""
+  if not getattr(args, "runner", ""):
+    return []
+  try:
+    import apache_beam  # noqa: F401
+  except ImportError as error:
+    raise SpecError(f"--runner needs apache-beam ({error}); pip install 'robust-compress[beam]'") from error
+  return args.beam
 
 
 def _list(args: argparse.Namespace, _: list[str]) -> None:

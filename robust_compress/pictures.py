@@ -101,6 +101,11 @@ class Pictures:
     return coded
 
 
+def job_of(config: ConfigDict, workdir: pathlib.Path, data: str, point: Point) -> Job:
+  """`Pictures.job` of a study that is not open here: what a worker of a cluster is told."""
+  return Pictures(config, workdir).job(data, point)
+
+
 def _seen(data: str) -> str:
   """The data as the codec sees it: without how a model is fed from it."""
   parsed = specs.parse_data(data)

@@ -20,7 +20,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import jax
@@ -37,6 +37,7 @@ from robust_compress.data import pipeline
 from robust_compress.data.shards import Manifest
 from robust_compress.measuring import Measuring
 from robust_compress.metric_writers import tensorboard
+from robust_compress.pictures import job_of
 from robust_compress.protocols import Grid
 from robust_compress.report import report
 from robust_compress.types import NONE, Cell, Point, StoreError, Weights
@@ -53,17 +54,18 @@ class Study:
     workdir: folder of everything that is kept; made when absent.
     replace: measure, train and code anew what was made under other conditions than today's, and archive the old rows,
       records and weights.
+    beam: options of Apache Beam, whose runner codes pictures then; () codes them on the hosts of this run.
 
   Raises:
     StoreError: a workdir in a bucket.
   """
 
-  def __init__(self, config: ConfigDict, workdir: str | os.PathLike, replace: bool = False):
+  def __init__(self, config: ConfigDict, workdir: str | os.PathLike, replace: bool = False, beam: Sequence[str] = ()):
     if not files.is_local(workdir):
       raise StoreError(f"workdir {workdir} is not a folder of this machine; mount the bucket and name the mounted path")
     parallel.initialize()
     jax.config.update("jax_default_matmul_precision", config.precision)
-    self.config, self.workdir, self.replace = config, pathlib.Path(workdir), replace
+    self.config, self.workdir, self.replace, self.beam = config, pathlib.Path(workdir), replace, tuple(beam)
     self.store = store.Store(self.workdir)
     self.bench = Bench(config, self.workdir, replace)
 
@@ -197,10 +199,16 @@ class Study:
     """Codes all pictures of a data set, with the other hosts."""
     job = self.bench.pictures.job(data, point)
     name = job.path("").name
-    coding.write_shards(
-      job, host=parallel.host(), n_hosts=parallel.n_hosts(),
-      n_workers=self.config.n_workers or None, replace=self.replace,
-    )  # fmt: skip
+    if not self.beam:
+      coding.write_shards(
+        job, host=parallel.host(), n_hosts=parallel.n_hosts(),
+        n_workers=self.config.n_workers or None, replace=self.replace,
+      )  # fmt: skip
+    elif parallel.host() == 0:
+      from robust_compress import beam  # an extra, imported by those who ask for it
+
+      make_job = functools.partial(job_of, self.config, self.workdir.absolute(), data, point)
+      beam.write_shards(make_job, self.beam, n_workers=self.config.n_workers or 1, replace=self.replace)
     parallel.barrier(f"coded {name}")
     if parallel.host() == 0:
       coding.finish(job)

@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from robust_compress.codecs import load_codec
 from robust_compress.compress import compress
 from robust_compress.data.shards import read_manifest
+from robust_compress.main import main
 from robust_compress.types import DataError, StoreError
 from tests.beam_jobs import bad_pictures, make_job, other_on_the_worker, pictures, slow_pictures
 from tests.test_compress import tree
@@ -88,6 +90,19 @@ def test_a_bad_picture_stops_the_pipeline_or_is_counted(tmp_path):
 def test_a_worker_that_sees_other_pictures_is_refused(tmp_path):
   with pytest.raises(StoreError, match=r"a worker on .* would code something else: .*n is 24, asked for 23; give all"):
     beam.write_shards(functools.partial(other_on_the_worker, tmp_path, os.getpid()), PROCESSES)
+
+
+def coded_files(workdir):
+  found = [path for path in (workdir / "coded").rglob("*") if path.is_file()]
+  return {str(path.relative_to(workdir)): path.read_bytes() for path in found}
+
+
+def test_the_command_line_codes_by_a_runner(tmp_path):
+  command = ["compress", f"--config={pathlib.Path(__file__).with_name('tiny_study.py')}"]
+  main([*command, f"--workdir={tmp_path / 'plain'}"])
+  main([*command, f"--workdir={tmp_path / 'beam'}", *DIRECT, "--direct_num_workers=1"])
+  assert coded_files(tmp_path / "beam") == coded_files(tmp_path / "plain")
+  assert len(coded_files(tmp_path / "plain")) >= 6
 
 
 # ------------------------------------------------------------------------------------- killed, and at once

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import pathlib
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from robust_compress.codecs import canonical_point, frames, load_codec, optional
+from robust_compress.main import main
 from robust_compress.types import CodecError, SpecError
 from tests.fakes import photo
 
@@ -32,6 +34,15 @@ def test_without_its_library_a_codec_names_the_extra(monkeypatch, codec, module,
     load_codec(codec)
   with pytest.raises(SpecError, match=message):
     canonical_point(f"{codec}@50")
+
+
+def test_without_beam_a_runner_names_the_extra(monkeypatch, tmp_path, capsys):
+  monkeypatch.setitem(sys.modules, "apache_beam", None)
+  config = pathlib.Path(__file__).with_name("tiny_study.py")
+  with pytest.raises(SystemExit, match="2"):
+    main(["compress", f"--config={config}", f"--workdir={tmp_path / 'new'}", "--runner=DirectRunner", "--more=options"])
+  assert "--runner needs apache-beam" in capsys.readouterr().err
+  assert not (tmp_path / "new").exists()
 
 
 def test_options_out_of_range_name_the_range():
