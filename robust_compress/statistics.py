@@ -92,14 +92,6 @@ def resamples(ids: Sequence[str], n_replicates: int = 1000, seed: int = 0) -> It
     yield counts
 
 
-def bootstrap_weights(ids: Sequence[str], n_replicates: int = 1000, seed: int = 0) -> np.ndarray:
-  """All resamples at once: uint16[r n]. `replicates` never holds more than one of them."""
-  weights = np.empty((n_replicates, len(ids)), np.uint16)
-  for row, counts in zip(weights, resamples(ids, n_replicates, seed), strict=True):
-    row[:] = counts
-  return weights
-
-
 def replicates(
   compute: Compute, records: Records, ids: Sequence[str], n_replicates: int = 1000, seed: int = 0
 ) -> dict[str, np.ndarray]:

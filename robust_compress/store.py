@@ -1,7 +1,7 @@
 """Where results live: one small file a row, written whole or not at all.
 
     workdir/rows/<cell key>.json            a Row                       ─┐
-    workdir/rows/archive/<key>.<n>.json     what --replace put aside     ├─ compact ─▶ rows.jsonl, rows.parquet
+    workdir/rows/archive/<key>.<n>.json     what --replace put aside     ├─ write_rows ─▶ rows.jsonl, rows.parquet
     workdir/records/<cell key>.npz          per-example records, ids and bootstrap replicates of the same cell
     workdir/records/archive/<key>.<n>.npz   those of the archived row
     workdir/.lock                           held while a command writes here
@@ -39,9 +39,6 @@ class Store:
 
   def records_path(self, cell: Cell) -> epath.Path:
     return self.workdir / "records" / f"{specs.cell_key(cell)}.npz"
-
-  def has(self, cell: Cell) -> bool:
-    return self.row_path(cell).exists()
 
   def row(self, cell: Cell) -> Row | None:
     path = self.row_path(cell)
@@ -115,7 +112,7 @@ class Store:
     With `replace`, those of the row that stands are archived under the number that it will get.
     """
     path = self.records_path(cell)
-    if replace and self.has(cell) and path.exists():
+    if replace and self.row_path(cell).exists() and path.exists():
       archived = path.parent / "archive" / f"{path.stem}.{self._n_archived(self.row_path(cell))}.npz"
       if not archived.exists():  # else a kill came between records and row, and these are already the new ones
         write_atomic(archived, path.read_bytes())
@@ -128,12 +125,6 @@ class Store:
   def replicates(self, cell: Cell) -> dict[str, np.ndarray]:
     """{metric: float[r]}; empty where none were put."""
     return read_records(self.records_path(cell))[2]
-
-  def compact(self, path: epath.PathLike) -> int:
-    """All rows in one file, JSONL or (by its suffix, needs pyarrow) Parquet; returns how many."""
-    rows = self.rows()
-    write_rows(path, rows)
-    return len(rows)
 
 
 def _contradiction(cell: Cell, old: Mapping[str, str], new: Mapping[str, str], path: epath.Path) -> str:

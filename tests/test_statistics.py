@@ -54,8 +54,13 @@ def test_align_pairs_what_both_have():
 # ---------------------------------------------------------------------------------------------- bootstrap
 
 
+def resamples(ids, n_replicates, seed=0):
+  """All at once: uint16[r n]."""
+  return np.stack(list(statistics.resamples(ids, n_replicates, seed)))
+
+
 def test_resamples_are_multinomial_counts():
-  n, weights = 40, statistics.bootstrap_weights(names(40), 4000)
+  n, weights = 40, resamples(names(40), 4000)
   assert weights.dtype == np.uint16
   assert weights.shape == (4000, n)
   assert (weights.sum(1) == n).all()
@@ -66,22 +71,22 @@ def test_resamples_are_multinomial_counts():
 
 @given(st.permutations(names(9)))
 def test_an_id_gets_the_same_counts_in_whatever_order(ids):
-  expected = dict(zip(names(9), statistics.bootstrap_weights(names(9), 5).T.tolist()))
-  assert dict(zip(ids, statistics.bootstrap_weights(ids, 5).T.tolist())) == expected
+  expected = dict(zip(names(9), resamples(names(9), 5).T.tolist()))
+  assert dict(zip(ids, resamples(ids, 5).T.tolist())) == expected
 
 
 def test_resamples_depend_on_seed_and_ids_and_never_change():
   ids = names(6)
-  first = statistics.bootstrap_weights(ids, 3)
+  first = resamples(ids, 3)
   assert first.tolist() == [[0, 0, 2, 1, 2, 1], [0, 2, 0, 1, 3, 0], [0, 1, 4, 1, 0, 0]]  # in stored replicates too
-  assert (statistics.bootstrap_weights(ids, 3, seed=1) != first).any()
-  assert (statistics.bootstrap_weights([id + "x" for id in ids], 3) != first).any()
-  np.testing.assert_array_equal(statistics.bootstrap_weights(ids, 2), first[:2])
+  assert (resamples(ids, 3, seed=1) != first).any()
+  assert (resamples([id + "x" for id in ids], 3) != first).any()
+  np.testing.assert_array_equal(resamples(ids, 2), first[:2])
 
 
 def test_twice_the_same_id_is_refused():
   with pytest.raises(DataError, match="'a' appears more than once"):
-    statistics.bootstrap_weights(["a", "b", "a"], 2)
+    resamples(["a", "b", "a"], 2)
 
 
 def test_replicates_of_a_difference_pair():
