@@ -19,31 +19,27 @@ import functools
 import logging
 import os
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from robust_compress import compress as coding
 from robust_compress import files, parallel, planning, protocols, showcase, specs, store
 from robust_compress import train as training
 from robust_compress.bench import Bench
 from robust_compress.cells import chain, grids, grouped, points_of, targets
+from robust_compress.coding import Coding
 from robust_compress.data import pipeline
-from robust_compress.data.shards import Manifest
 from robust_compress.measuring import Measuring
 from robust_compress.metric_writers import tensorboard
-from robust_compress.pictures import job_of
 from robust_compress.protocols import Grid
 from robust_compress.report import report
 from robust_compress.types import NONE, Cell, Point, StoreError, Weights
 
 LOG = logging.getLogger("robust_compress")
-Coding = tuple[str, Point]  # a data set to be coded at a point
+Coded = tuple[str, Point]  # a data set at a point
 
 
 class Study:
@@ -65,9 +61,10 @@ class Study:
       raise StoreError(f"workdir {workdir} is not a folder of this machine; mount the bucket and name the mounted path")
     parallel.initialize()
     jax.config.update("jax_default_matmul_precision", config.precision)
-    self.config, self.workdir, self.replace, self.beam = config, pathlib.Path(workdir), replace, tuple(beam)
+    self.config, self.workdir, self.replace = config, pathlib.Path(workdir), replace
     self.store = store.Store(self.workdir)
     self.bench = Bench(config, self.workdir, replace)
+    self.coding = Coding(self.bench.pictures, replace, beam)
 
   # ---------------------------------------------------------------------------------- what there is to do
 
@@ -91,7 +88,7 @@ class Study:
     told = {cell: "; ".join(filter(None, map(notice, dict.fromkeys(points_of(cell))))) for cell in self.cells}
     return {cell: text for cell, text in told.items() if text}
 
-  def codings(self, cells: Iterable[Cell]) -> list[Coding]:
+  def codings(self, cells: Iterable[Cell]) -> list[Coded]:
     """What must be coded before these cells can be trained and measured, each once, in order."""
     wanted = []
     for cell in cells:
@@ -127,9 +124,9 @@ class Study:
     """Codes the pictures that missing cells need."""
     with self._working():
       for point in targets(self.missing()):
-        self._settle(point)
+        self.coding.settle(point)
       for data, point in self.codings(self.missing()):
-        self._code(data, point)
+        self.coding.code(data, point)
       if parallel.host() == 0:
         showcase.keep(self.bench, self.cells, self.config.n_examples)
 
@@ -186,34 +183,6 @@ class Study:
       yield
 
   # ------------------------------------------------------------------------------------ parts of the verbs
-
-  def _settle(self, point: Point) -> None:
-    """Finds what stands for a target rate on the test data, coding all of it at one level or at a few."""
-    levels = self.bench.pictures.levels
-    levels.settle(point, lambda coded: self._code(self.config.test_data, coded).bpp)
-    if (notice := levels.notice(point)) and parallel.host() == 0:
-      LOG.warning(notice)
-      tqdm.write(notice, file=sys.stderr)
-
-  def _code(self, data: str, point: Point) -> Manifest:
-    """Codes all pictures of a data set, with the other hosts."""
-    job = self.bench.pictures.job(data, point)
-    name = job.path("").name
-    if not self.beam:
-      coding.write_shards(
-        job, host=parallel.host(), n_hosts=parallel.n_hosts(),
-        n_workers=self.config.n_workers or None, replace=self.replace,
-      )  # fmt: skip
-    elif parallel.host() == 0:
-      from robust_compress import beam  # an extra, imported by those who ask for it
-
-      make_job = functools.partial(job_of, self.config, self.workdir.absolute(), data, point)
-      beam.write_shards(make_job, self.beam, n_workers=self.config.n_workers or 1, replace=self.replace)
-    parallel.barrier(f"coded {name}")
-    if parallel.host() == 0:
-      coding.finish(job)
-    parallel.barrier(f"finished {name}")
-    return coding.finish(job)
 
   def _train(self, name: str, weights: Weights) -> None:
     """From the weights it starts from, as its recipe says, on its data at its points."""

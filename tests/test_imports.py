@@ -44,7 +44,9 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   "levels": BELOW | {"codecs", "job"},
   "pictures": BELOW | {"codecs", "data", "job", "levels"},
   "trained": BELOW | {"models"},
-  **dict.fromkeys(("bench", "cells", "listing", "measuring", "planning", "showcase", "study"), ANYTHING - {"main"}),
+  **dict.fromkeys(
+    ("bench", "cells", "coding", "listing", "measuring", "planning", "showcase", "study"), ANYTHING - {"main"}
+  ),
   **dict.fromkeys(("main", "__main__"), ANYTHING),
 }
 ONLY_FROM = {"main": {"__main__"}, "study": {"main", "planning"}}  # these may import them (planning: for its type)

@@ -12,7 +12,7 @@ import pytest
 from test_study import altered, run_in_process, start, tiny_config
 from tiny_targets import get_config
 
-from robust_compress import codecs, levels, protocols, settings, specs, study
+from robust_compress import codecs, coding, levels, protocols, settings, specs, study
 from robust_compress.types import LevelError, Point, SpecError, StoreError
 
 TESTS = pathlib.Path(__file__).parent
@@ -118,10 +118,8 @@ def test_nothing_is_coded_twice(tmp_path, monkeypatch):
   level = opened(tmp_path / "first", "webp@1.2bpp").bench.pictures.levels.sought(SET).level
   one = opened(tmp_path, "webp@1.2bpp", "webp@1.199bpp", f"webp@{level}")
   coded = []
-  code = study.Study._code
-  monkeypatch.setattr(
-    study.Study, "_code", lambda self, data, point: coded.append(str(point)) or code(self, data, point)
-  )
+  code = coding.Coding.code
+  monkeypatch.setattr(coding.Coding, "code", lambda self, *pair: coded.append(str(pair[1])) or code(self, *pair))
   one.compress()
   assert set(coded) == {f"webp@{level}"}
   [manifest] = tmp_path.glob("coded/*/manifest.json")
