@@ -1,5 +1,6 @@
 """The video codecs: against the ffmpeg program, what stands in a blob, and what damage does to it."""
 
+import pickle
 import shutil
 import struct
 import subprocess
@@ -62,7 +63,7 @@ def ffmpeg(*arguments):
 
 def pictures_of(video, folder, n_frames):
   """What the program makes of a video, uint8[t h w 3]."""
-  ffmpeg("-i", video, "-vsync", "0", folder / "out_%d.png")
+  ffmpeg("-i", video, folder / "out_%d.png")
   paths = [folder / f"out_{index}.png" for index in range(1, n_frames + 1)]
   assert not (folder / f"out_{n_frames + 1}.png").exists()
   return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
@@ -207,6 +208,21 @@ def test_levels_out_of_range_name_the_range(point, message):
 
 
 @pytest.mark.parametrize(
+  ("point", "canonical"),
+  [
+    ("h264(chroma=444,mode=qp)@30", "h264@30"),
+    ("h264(chroma=420)@30", "h264(chroma=420)@30"),
+    ("h264(chroma=420,mode=crf)@23", "h264(mode=crf)@23"),
+    ("h264(chroma=444,mode=crf)@23.5", "h264(chroma=444,mode=crf)@23.5"),
+    ("hevc(chroma=420,preset=medium)@0.1bpp", "hevc@0.1bpp"),
+    ('vp9(extra="tune=ssim",speed=1)@40', 'vp9(extra="tune=ssim")@40'),
+  ],
+)
+def test_options_that_say_nothing_are_left_out(point, canonical):
+  assert str(canonical_point(point)) == canonical
+
+
+@pytest.mark.parametrize(
   ("codec", "message"),
   [
     ("h264(mode=cbr)", r"h264\(mode=cbr\): expected one of qp, crf"),
@@ -222,6 +238,7 @@ def test_levels_out_of_range_name_the_range(point, message):
     ('h264(extra="profile=best")', "refuses 64x64 pixels with .*profile=best"),
     ("h264(extra=fast)", "'fast' is not of the form key=value"),
     ('h264(extra="qp=3")', "'qp' is set by the codec"),
+    ('av1(extra="threads=2")', "'threads' is set by the codec"),
   ],
 )
 def test_options_that_cannot_be_are_refused(codec, message):
@@ -258,6 +275,12 @@ def test_fingerprints_name_the_libraries():
     assert "libavcodec" in load_codec(name).fingerprint()
   assert "x264 core" in load_codec("h264").fingerprint()
   assert "x265 (build" in load_codec("hevc").fingerprint()
+
+
+@every_codec
+def test_codecs_travel_to_other_processes(name):
+  codec, clip = load_codec(name, mode="crf"), photo(48, 80)
+  assert pickle.loads(pickle.dumps(codec)).encode([clip], [30]) == codec.encode([clip], [30])
 
 
 def test_a_clip_that_the_encoder_refuses_is_an_error_of_the_codec():

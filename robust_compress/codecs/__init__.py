@@ -75,8 +75,15 @@ def canonical_point(point: str | Point) -> Point:
     raise LevelError(f"{point}: a target rate is a positive number of bits per pixel")
   defaults = {key: parameter.default for key, parameter in _parameters(_factory(point.codec)).items()}
   defaults[_PER_IMAGE] = False
-  options = tuple(sorted((key, value) for key, value in point.options if value != defaults.get(key)))
-  return Point(point.codec, options, point.level, point.bpp)
+  options = ((key, value) for key, value in point.options if value != defaults.get(key))
+  told = (option for option in options if defaults.get(option[0], "") is not None or not _follows(point, *option))
+  return Point(point.codec, tuple(sorted(told)), point.level, point.bpp)
+
+
+def _follows(point: Point, key: str, value: Any) -> bool:
+  """Whether an option without a default of its own is what the other options make it, as chroma=444 in h264@30."""
+  others = tuple(option for option in point.options if option[0] != key)
+  return getattr(load_codec(Point(point.codec, others)), "options", {}).get(key) == value
 
 
 def _check_per_image(point: Point) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,7 @@ class VideoCodec:
   smallest: int  # side of a frame that the encoder takes
   options: Mapping[str, Any]  # as the user may give them
   settings: Mapping[str, str]  # the encoder's, next to the level's own
-  level_settings: Callable[[str], Mapping[str, str]]
+  level_keys: tuple[str, ...]  # settings that are the level
   batched: bool = field(default=False, init=False)
 
   def fingerprint(self) -> str:
@@ -74,7 +74,7 @@ class VideoCodec:
 
   def open_encoder(self, height: int, width: int, level: float) -> av.VideoCodecContext:
     """FFmpeg's encoder as this codec uses it, for frames of one size."""
-    settings = {**self.level_settings(format_number(level)), **self.settings}
+    settings = {**dict.fromkeys(self.level_keys, format_number(level)), **self.settings}
     return video_frames.open_encoder(self.name, self.encoder, (height, width), self._pixel_format, settings)
 
   @property
@@ -171,18 +171,12 @@ def _codec(
   mode, chroma = options["mode"], options.get("chroma", 420)
   _choice(name, "mode", mode, ("qp", "crf"))
   _choice(name, "chroma", chroma, (420, 444))
-  level_settings = _vp9_quantiser if (name, mode) == ("vp9", "qp") else lambda level: {mode: level}
-  extra = _parse_extra(name, options["extra"], {*settings, *level_settings("")})
-  codec = VideoCodec(
-    name, *libraries, levels, mode, is_whole, chroma, smallest, options, {**settings, **extra}, level_settings
-  )
+  level_keys = ("crf", "qmin", "qmax") if (name, mode) == ("vp9", "qp") else (mode,)  # libvpx has no qp of its own
+  extra = _parse_extra(name, options["extra"], {*settings, *level_keys, "threads"})
+  codec = VideoCodec(name, *libraries, levels, mode, is_whole, chroma, smallest, options, settings | extra, level_keys)
   if extra:
     _try(codec)
   return codec
-
-
-def _vp9_quantiser(level: str) -> dict[str, str]:
-  return {"crf": level, "qmin": level, "qmax": level}
 
 
 def _parse_extra(name: str, extra: str, taken: set[str]) -> dict[str, str]:
