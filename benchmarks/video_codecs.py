@@ -1,6 +1,6 @@
 """Video codecs in process against an ffmpeg process a clip, against a bare loop over PyAV, and on two workers.
 
-    python benchmarks/video_codecs.py [--small] [--clips=24] [--rounds=5]
+    python benchmarks/video_codecs.py [--small] [--clips=12] [--rounds=5]
 
 Clips are eight frames of 512x512, coded and decoded by every codec of the table at a middle level.
 
@@ -130,7 +130,7 @@ def scaling(name: str, clip: np.ndarray, n: int, rounds: int) -> tuple[float, fl
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--small", action="store_true", help="a smoke test")
-  parser.add_argument("--clips", type=int, default=24, help="a worker count's, in the test of scaling")
+  parser.add_argument("--clips", type=int, default=12, help="a worker count's, in the test of scaling")
   parser.add_argument("--rounds", type=int, default=5)
   args = parser.parse_args()
   size, n, rounds = (64, 4, 1) if args.small else (512, args.clips, args.rounds)
