@@ -364,6 +364,7 @@ def test_damage_is_a_codec_error_or_a_picture_of_the_declared_size(data):
     if contents.height * contents.width > 10**6:
       return
     clip = decoded(bytes(blob))
-  except CodecError:
+  except CodecError as error:
+    assert str(error).startswith("bpg: ")
     return
   assert clip.shape == (1, contents.height, contents.width, 3)

@@ -77,9 +77,12 @@ def read(blob: bytes) -> Contents:
   if has_alpha:  # whose fields stand first
     _, data = _fields_and_rest(data)
   fields, rest = _fields_and_rest(data)
-  coding = bpg_fields.read(fields)
-  bpg_fields.check(coding, layout.depth)
-  units = [unit for unit in nal.split(b"\0\0\1" + rest) if _is_picture(unit)]
+  try:
+    coding = bpg_fields.read(fields)
+    bpg_fields.check(coding, layout.depth)
+    units = [unit for unit in nal.split(b"\0\0\1" + rest) if _is_picture(unit)]
+  except CodecError as error:
+    raise CodecError(f"bpg: {error}") from error
   n_pictures = sum(unit[2] >> 7 for unit in units if _type(unit) != _PPS)  # first_slice_segment_in_pic_flag
   if n_pictures != 1 or _type(units[0]) != _PPS:
     raise CodecError(f"bpg: {n_pictures} pictures in {len(units)} units; expected one, behind its parameters")
