@@ -16,6 +16,7 @@ from robust_compress.bench import Bench
 from robust_compress.cells import grouped
 from robust_compress.data import pipeline
 from robust_compress.evaluate import Evaluation, Predict, Targets
+from robust_compress.inspect import audit_summary
 from robust_compress.store import Store
 from robust_compress.types import NONE, Cell, Point
 
@@ -82,6 +83,9 @@ class Measuring:
     LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
 
   def _provenance(self, cell: Cell) -> dict[str, Any]:
-    """With how the pictures met a target rate."""
-    target = {} if cell.test.bpp is None else {"target_rate": self.bench.pictures.achieved(cell.data, cell.test)}
-    return {**provenance.provenance(), **target}
+    """With how compressed the originals were before anything was done to them, and how a target rate was met."""
+    originals = audit_summary.kept(self.bench.pictures.source(cell.data), cell.data, self.bench.workdir)
+    found = {} if originals is None else {"originals": originals}
+    if cell.test.bpp is not None:
+      found["target_rate"] = self.bench.pictures.achieved(cell.data, cell.test)
+    return {**provenance.provenance(), **found}

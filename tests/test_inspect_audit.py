@@ -12,9 +12,9 @@ from PIL import Image
 
 from robust_compress import main
 from robust_compress.data import sources
-from robust_compress.inspect import audit, audit_report, jpeg_header, recompression
+from robust_compress.inspect import audit, audit_report, audit_summary, jpeg_header, recompression
 from robust_compress.inspect.pictures import open_pictures
-from robust_compress.types import CodecError, DataError
+from robust_compress.types import CodecError, DataError, View
 
 
 def jpeg(frame, quality, **options):
@@ -155,7 +155,7 @@ def folder(tmp_path, pictures):
 def test_a_summary(folder):
   source = open_pictures(str(folder))
   found = audit.audit(source, progress=False)
-  summary = audit.summarise(found, "set", len(source))
+  summary = audit_summary.summarise(found, "set", len(source))
   assert [one.id for one in found] == sorted(path.name for path in folder.iterdir())
   assert (summary.n, summary.n_read, summary.n_unreadable) == (7, 6, 1)
   assert summary.formats == {"JPEG": 4, "PNG": 2}
@@ -199,6 +199,18 @@ def test_a_set_of_originals_without_loss_has_no_warning(folder):
     if path.name != "plain.png":
       path.unlink()
   source = open_pictures(str(folder))
-  summary = audit.summarise(audit.audit(source, progress=False), "set", 1)
+  summary = audit_summary.summarise(audit.audit(source, progress=False), "set", 1)
   assert audit_report.warnings(summary) == []
   assert "PNG 100 % (1)" in audit_report.text(summary)
+
+
+def test_a_study_keeps_one_summary_a_data_set(folder, tmp_path, monkeypatch):
+  source = sources.ViewedSource(open_pictures(str(folder)), View(resize=64))
+  found = audit_summary.kept(source, "set", tmp_path / "work")
+  kept = json.loads((tmp_path / "work" / found["file"]).read_text())
+  assert (
+    found["summary"] == kept["summary"] == audit_summary.summarise(audit.audit(source, progress=False), "set", 7).line()
+  )
+  monkeypatch.setattr(audit_summary, "audit", lambda *_, **__: pytest.fail("looked at twice"))
+  assert audit_summary.kept(source, "set", tmp_path / "work") == found
+  assert audit_summary.kept(MemorySource([]), "memory", tmp_path / "work") is None

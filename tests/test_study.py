@@ -361,3 +361,18 @@ def test_rows_are_readable_json(finished):
   for path in (opened.workdir / "rows").glob("*.json"):
     fields = json.loads(path.read_text())
     assert np.isfinite(list(fields["metrics"].values())).all()
+
+
+def test_rows_say_how_compressed_the_originals_were(tmp_path):
+  for name in ("black", "white"):
+    (tmp_path / "pictures" / name).mkdir(parents=True)
+    Image.new("RGB", (32, 32), name).save(tmp_path / "pictures" / name / "0.jpg", quality=60)
+  data = dict.fromkeys(("test_data", "train_data"), "folders(path=pictures,input=asis):all")
+  config = tiny_config(**data, data_dir=str(tmp_path), protocols=("baseline",))
+  config.base_recipe = settings.default_config().base_recipe  # none: the model's own weights, which are random
+  opened = study.Study(config, tmp_path / "work")
+  opened.evaluate()
+  [row] = opened.store.rows()
+  originals = row.provenance["originals"]
+  assert originals["summary"] == "JPEG 100 %, JPEG quality 60 (60-60), 4:2:0 100 %"
+  assert json.loads((tmp_path / "work" / originals["file"]).read_text())["n_read"] == 2

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from robust_compress import files
-from robust_compress.inspect.audit import SAMPLE, TRACED, Original, Summary, audit, summarise
+from robust_compress.inspect.audit import SAMPLE, TRACED, Original, audit
+from robust_compress.inspect.audit_summary import Summary, summarise
 from robust_compress.inspect.pictures import open_pictures
 from robust_compress.inspect.tables import aligned, number
 from robust_compress.report.csv_files import to_csv

@@ -99,7 +99,7 @@ def parse(data: bytes) -> JpegHeader:
 
 def _frame(process: str, segment: bytes) -> tuple:
   n = segment[5] if len(segment) > 5 else 0
-  if n == 0 or len(segment) < 6 + 3 * n:
+  if n == 0 or len(segment) < 6 + 3 * n or not (any(segment[1:3]) and any(segment[3:5])):
     raise CodecError(f"jpeg: a frame header of {len(segment)} bytes; the file is damaged")
   parts = [segment[6 + 3 * i : 9 + 3 * i] for i in range(n)]
   components = tuple(Component(max(1, part[1] >> 4), max(1, part[1] & 15), part[2]) for part in parts)
