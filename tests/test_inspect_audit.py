@@ -96,7 +96,7 @@ PAIRS = ((50, 75), (60, 90), (75, 95), (70, 80))
 
 def traced(data):
   header = jpeg_header.parse(data)
-  return recompression.trace(audit._luma(data, "picture"), header.table_of(0))
+  return recompression.trace(audit.luma_of(data, "picture"), header.table_of(0))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import pathlib
 import re
 
 import numpy as np
@@ -16,6 +17,7 @@ from robust_compress.inspect.pictures import open_pictures
 from robust_compress.inspect.sweeps import Sweep, parse_levels, parse_sweeps
 from robust_compress.types import CodecError, DataError, LevelError, Point, SpecError, StoreError
 
+KODAK = pathlib.Path(__file__).parent.parent.parent / "shared" / "kit" / "kodak"
 SHIFT = Point("fakes:ShiftCodec")
 
 
@@ -258,6 +260,18 @@ def test_which_published_curves_are_drawn():
   assert kodak.chosen("none", ["jpeg"], on_kodak=True) == []
   with pytest.raises(SpecError, match="did you mean 'vtm'"):
     kodak.chosen("vtn", [], on_kodak=True)
+
+
+@pytest.mark.skipif(not KODAK.is_dir(), reason="the reality kit with Kodak's pictures is not beside the checkout")
+def test_webp_on_kodak_is_as_published(tmp_path):
+  """The published numbers to their last digit: rate, PSNR and MS-SSIM are computed as the field does."""
+  published = kodak.curve("webp")
+  [curve] = rd.measure(open_pictures(str(KODAK)), parse_sweeps("webp@5"), tmp_path, progress=False)
+  [point], at = curve.points, published.levels.index(5)
+  assert kodak.is_kodak(curve.contents)
+  assert point.bpp == pytest.approx(published.bpp[at], abs=2e-4)
+  assert point.psnr == pytest.approx(published.psnr[at], abs=2e-3)
+  assert point.ms_ssim == pytest.approx(published.ms_ssim[at], abs=5e-5)
 
 
 def test_other_pictures_are_not_kodaks():

@@ -92,7 +92,7 @@ def _original(files: Any, index: int, deep: bool) -> Original:
     found, table = _from_header(name, data)
     if not deep or found.format not in ("JPEG", *LOSSLESS):
       return found
-    trace = recompression.trace(_luma(data, name), table)
+    trace = recompression.trace(luma_of(data, name), table)
     if trace is None:
       return found
     return found._replace(traced=True, earlier_quality=trace.quality, gain=trace.gain)
@@ -118,8 +118,8 @@ def _from_header(name: str, data: bytes) -> tuple[Original, np.ndarray | None]:
     raise DataError(f"{name}: not a picture that Pillow reads ({error})") from error
 
 
-def _luma(data: bytes, name: str) -> np.ndarray:
-  """float[h w]. Of a JPEG file the plane as it was coded, without the way through RGB."""
+def luma_of(data: bytes, name: str) -> np.ndarray:
+  """float[h w] of a picture file; of JPEG the plane as it was coded, without the way through RGB."""
   if data[:3] == b"\xff\xd8\xff":
     try:
       with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:

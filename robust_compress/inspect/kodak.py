@@ -1,8 +1,11 @@
 """Rate–distortion curves that others published for the 24 Kodak pictures, and how those pictures are known.
 
 The numbers are CompressAI's: means over the pictures of each one's bpp, PSNR and MS-SSIM in RGB; `kodak.json` names
-repository, commit and file of every curve. Of learned codecs those of 8-bit pictures are taken, as a receiver has them;
-their rates leave out headers. Levels of classical codecs are inferred from CompressAI's benchmark script.
+repository, commit and file of every curve. Of learned codecs those of 8-bit pictures are taken, as a receiver has
+them; their rates leave out headers. Levels of classical codecs are inferred from CompressAI's benchmark script.
+
+Measured here, WebP is the published curve to its fourth digit. JPEG has its rates within 0.3 % and comes out up to
+0.13 dB better: the published one was decoded by an older library.
 """
 
 from __future__ import annotations
