@@ -16,6 +16,7 @@ import argparse
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange
 from result import Figure, finish
 from video_codecs import best_of, clip_of
 
@@ -23,13 +24,14 @@ from robust_compress.codecs import bpg, bpg_container, load_codec, video_frames
 from robust_compress.codecs.colour import Layout
 
 QP, PRESET, LAYOUT = 32, "veryslow", Layout(chroma=420)
+FULL = ColorRange.JPEG  # as BPG has it; of limited range there would be less to code
 
 
 def bare_encode(frame: np.ndarray) -> bytes:
   height, width, _ = frame.shape
   options = bpg.encoder_settings(QP, PRESET)
   encoder = video_frames.open_encoder("bpg", "libx265", (height, width), "yuv420p", options)
-  coded = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p", threads=1)
+  coded = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p", dst_color_range=FULL, threads=1)
   return b"".join(bytes(packet) for packet in [*encoder.encode(coded), *encoder.encode(None)])
 
 
@@ -37,7 +39,7 @@ def bare_decode(stream: bytes) -> np.ndarray:
   decoder = av.CodecContext.create("hevc", "r")
   decoder.thread_count = 1
   [frame] = [*decoder.decode(av.Packet(stream)), *decoder.decode(None)]
-  return frame.reformat(format="rgb24", threads=1).to_ndarray()
+  return frame.reformat(format="rgb24", src_color_range=FULL, threads=1).to_ndarray()
 
 
 def container(clips: list[np.ndarray], rounds: int) -> dict[str, float]:
