@@ -21,7 +21,7 @@ from tests.test_compress import tree
 
 beam = pytest.importorskip(
   "robust_compress.beam",
-  reason="Apache Beam is not installed; it is an extra (requirements/beam.txt)",
+  reason="Apache Beam is not installed; it is an extra (requirements/extras.txt)",
   exc_type=ImportError,
 )
 
