@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from robust_compress import codecs, models, protocols, specs, tasks
 from robust_compress.data import catalogue
+from robust_compress.types import SpecError
 
 
 def table(what: str) -> str:
@@ -19,8 +20,11 @@ def table(what: str) -> str:
 def _codecs() -> tuple[list[str], list[list[str]]]:
   rows = [["none", "", "pictures as they are; never coded"]]
   for name, (_, doc) in codecs.CODECS.items():
-    levels = [specs.format_number(level) for level in codecs.load_codec(name).levels]
-    rows.append([name, " ".join(levels), doc])
+    try:
+      levels = " ".join(map(specs.format_number, codecs.load_codec(name).levels))
+    except SpecError as error:  # of an extra that is not installed
+      levels = str(error).rpartition("; ")[2]
+    rows.append([name, levels, doc])
   return ["codec", "usual levels, low rate to high", "options"], rows
 
 
