@@ -12,7 +12,7 @@ from fakes import MemorySource, ShiftCodec, photo
 from PIL import Image
 
 from robust_compress import codecs, main, rate
-from robust_compress.inspect import compare, kodak, measurements, quality, rd
+from robust_compress.inspect import clip_files, compare, kodak, measurements, quality, rd
 from robust_compress.inspect.pictures import open_pictures
 from robust_compress.inspect.sweeps import Sweep, parse_levels, parse_sweeps
 from robust_compress.types import CodecError, DataError, LevelError, Point, SpecError, StoreError
@@ -200,6 +200,13 @@ def test_small_pictures_count_for_psnr_alone(tmp_path):
   assert math.isnan(curve.points[0].ms_ssim)
   again = rd.measure(source_of(1, (20, 24)), [sweep_of(4)], tmp_path, progress=False)  # null in the file is NaN again
   assert math.isnan(again[0].points[0].ms_ssim)
+
+
+def test_clips_count_all_their_frames(tmp_path):
+  for n, length in enumerate((3, 5)):
+    clip_files.write_clip(tmp_path / "clips" / f"{n}.mkv", photo(48, 64, seed=n, n_frames=length))
+  curves = rd.measure(open_pictures(str(tmp_path / "clips")), parse_sweeps("h264@30,jpeg@30"), tmp_path, progress=False)
+  assert [(point.n, point.n_pixels) for curve in curves for point in curve.points] == [(2, 8 * 48 * 64)] * 2
 
 
 def test_bad_pictures(tmp_path):
