@@ -113,7 +113,7 @@ def _limit(name: str, value: int) -> None:
 
 
 def _peak_bytes() -> int:
-  """The most memory that this process held; 0 where the system does not say. Its ru_maxrss would be the caller's too."""
+  """The most memory that this process held; 0 where the system does not say. ru_maxrss would be the caller's too."""
   try:
     with open("/proc/self/status") as status:
       return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
