@@ -8,15 +8,17 @@ on a small convolutional network, a third of the time of a training step.
 from __future__ import annotations
 
 import ctypes
+import functools
 import platform
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of <malloc.h>
 
 
+@functools.cache
 def keep_freed_memory() -> bool:
   """From now on freed memory stays with this process, in one arena that all threads share, for its later allocations.
 
-  To be called before devices start their threads. Nothing happens, and False is returned, where the C library is not
+  Best called before devices start their threads; once is enough. Nothing happens, and False is returned, where the C library is not
   glibc. The peak of memory is hardly touched; what is gone is the shrinking in between.
   """
   if platform.libc_ver()[0] != "glibc":

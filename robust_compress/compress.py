@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from robust_compress import files, provenance
+from robust_compress import allocator, files, provenance
 from robust_compress.data import shards
 from robust_compress.data.shards import Manifest, Plan, ShardWriter
 from robust_compress.job import CHUNK, Item, Job, code, parts
@@ -69,6 +69,7 @@ def write_shards(
 
 def missing_shards(job: Job, of: Sequence[int], *, verify: bool = False, replace: bool = False) -> list[int]:
   """Which of these shards are to be made. Clears what is in their way: a manifest, and what killed processes left."""
+  allocator.keep_freed_memory()  # frames come and go by the megabyte
   _check_folder(job, replace)
   manifest = shards.read_manifest(job.directory)
   missing = [shard for shard in of if not _stands(job, shard, manifest, verify)]

@@ -33,7 +33,7 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   **dict.fromkeys(("state", "optim"), TYPES),
   "metric_writers": TYPES | {"files"},
   "job": BELOW | {"data", "codecs"},
-  "compress": BELOW | {"data", "job"},
+  "compress": BELOW | {"allocator", "data", "job"},
   "beam": BELOW | {"data", "job", "compress"},
   **dict.fromkeys(("foreign", "foreign_worker"), TYPES | {"codecs", "foreign_worker"}),
   "inspect": BELOW | {"data", "codecs", "foreign", "report"},  # of the report: how figures and tables look
