@@ -69,7 +69,6 @@ def write_shards(
 
 def missing_shards(job: Job, of: Sequence[int], *, verify: bool = False, replace: bool = False) -> list[int]:
   """Which of these shards are to be made. Clears what is in their way: a manifest, and what killed processes left."""
-  allocator.keep_freed_memory()  # frames come and go by the megabyte
   _check_folder(job, replace)
   manifest = shards.read_manifest(job.directory)
   missing = [shard for shard in of if not _stands(job, shard, manifest, verify)]
@@ -85,6 +84,7 @@ def code_shards(
   """Makes these shards, one after another; `n_done` pictures are said to be done already."""
   if not missing:
     return
+  allocator.keep_freed_memory()  # frames come and go by the megabyte
   n_workers = n_workers or provenance.n_cores()
   chunk = CHUNK if job.codec.batched else min(CHUNK, 1 + len(job.source) // (4 * n_workers))
   n_missing = sum(len(job.plan.positions(shard)) for shard in missing)
