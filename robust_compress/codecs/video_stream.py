@@ -143,9 +143,13 @@ def letter(codec: str, stream: bytes) -> str:
 
 def _access_units(codec: str, stream: bytes) -> list[bytes]:
   """Units up to the last slice of a frame together. The first slice of a frame has the first bit of its header set."""
+  try:
+    units = nal.split(stream)
+  except CodecError as error:
+    raise CodecError(f"{codec}: {error}") from error
   groups: list[list[bytes]] = [[]]
   in_picture, at = False, _NAL_HEADER_BYTES[codec]
-  for unit in nal.split(stream):
+  for unit in units:
     is_slice = _unit_type(codec, unit) in _SLICES[codec]
     begins = not is_slice or unit[at : at + 1] >= b"\x80"
     if in_picture and begins:
