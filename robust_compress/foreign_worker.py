@@ -92,9 +92,9 @@ def _answer(codec: str, blob: bytes) -> tuple[dict[str, Any], Any]:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-  """Whether an error is, or was raised for, a MemoryError."""
+  """Whether an error is, or was raised for, a MemoryError. FFmpeg's, which has an errno, may mean a damaged stream."""
   while error is not None:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not hasattr(error, "errno"):
       return True
     error = error.__cause__
   return False
