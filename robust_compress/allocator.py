@@ -18,8 +18,8 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of <malloc.h>
 def keep_freed_memory() -> bool:
   """From now on freed memory stays with this process, in one arena that all threads share, for its later allocations.
 
-  Best called before devices start their threads; once is enough. Nothing happens, and False is returned, where the C library is not
-  glibc. The peak of memory is hardly touched; what is gone is the shrinking in between.
+  Best called before devices start their threads; once is enough. Nothing happens, and False is returned, where the C
+  library is not glibc. What is gone is the shrinking in between: a process stays as large as it once was.
   """
   if platform.libc_ver()[0] != "glibc":
     return False

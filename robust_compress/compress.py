@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -112,19 +113,41 @@ def finish(job: Job) -> Manifest:
     )
   with ThreadPoolExecutor() as pool:  # hashing releases the GIL
     digests = dict(zip(names, pool.map(lambda name: shards.file_digest(job.path(name)), names)))
-  contents = [shards.read_shard(job.path(name)) for name in names]
-  index = np.concatenate([np.empty(0, shards.ENTRY), *(entries for _, entries, _ in contents)])
-  files.write_atomic(job.path(shards.INDEX), shards.npy(index))
+  totals = _join_indexes(job, names)
   digests[shards.INDEX] = shards.file_digest(job.path(shards.INDEX))
   if job.bpp is not None:
-    levels = np.concatenate([np.empty(0), *(shards.levels_of(job.path(name)) for name in names)])
-    files.write_atomic(job.path(shards.LEVELS), shards.npy(levels))
+    with files.replacing(job.path(shards.LEVELS)) as file:
+      shards.write_joined(file, np.dtype(np.float64), (shards.levels_of(job.path(name)) for name in names))
     digests[shards.LEVELS] = shards.file_digest(job.path(shards.LEVELS))
-  skipped = tuple(itertools.chain.from_iterable(skipped for _, _, skipped in contents))
-  totals = len(index), int(index["n_bytes"].sum()), int(index["n_pixels"].sum())
-  manifest = Manifest(job.plan, job.name, *totals, skipped, digests)
+  manifest = Manifest(job.plan, job.name, totals.n, totals.n_bytes, totals.n_pixels, tuple(totals.skipped), digests)
   files.write_atomic(job.path(shards.MANIFEST), manifest.to_json().encode())
   return manifest
+
+
+@dataclass
+class _Totals:
+  n: int = 0
+  n_bytes: int = 0
+  n_pixels: int = 0
+  skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _join_indexes(job: Job, names: Sequence[str]) -> _Totals:
+  """Writes the index of all shards, of which one is in memory at a time, and counts what they hold."""
+  totals = _Totals()
+
+  def indexes() -> Iterator[np.ndarray]:
+    for name in names:
+      _, entries, skipped = shards.read_shard(job.path(name))
+      totals.n += len(entries)
+      totals.n_bytes += int(entries["n_bytes"].sum())
+      totals.n_pixels += int(entries["n_pixels"].sum())
+      totals.skipped += skipped
+      yield entries
+
+  with files.replacing(job.path(shards.INDEX)) as file:
+    shards.write_joined(file, shards.ENTRY, indexes())
+  return totals
 
 
 # -------------------------------------------------------------------------------------- what stands already

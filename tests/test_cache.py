@@ -9,7 +9,7 @@ import pytest
 
 from robust_compress.codecs import load_codec
 from robust_compress.compress import compress
-from robust_compress.data import cache
+from robust_compress.data import cache, shards
 from robust_compress.data.cache import CodedSource
 from robust_compress.types import StoreError
 from tests.fakes import MemorySource, ShiftCodec, photo
@@ -148,3 +148,13 @@ def test_an_empty_source_is_an_empty_set(tmp_path):
   cached = coded_source(MemorySource([]), tmp_path)
   assert len(cached) == 0
   assert cached.manifest.n_bytes == 0
+
+
+def test_a_joined_index_is_what_numpy_saves(tmp_path):
+  parts = [np.zeros(n, shards.ENTRY) for n in (3, 0, 250)]
+  for k, part in enumerate(parts):
+    part["position"] = k + np.arange(len(part))
+  with open(tmp_path / "joined.npy", "wb") as file:
+    shards.write_joined(file, shards.ENTRY, iter(parts))
+  np.save(tmp_path / "whole.npy", np.concatenate(parts))
+  assert (tmp_path / "joined.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()

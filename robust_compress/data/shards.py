@@ -21,6 +21,7 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -172,6 +173,22 @@ def npy(array: np.ndarray) -> bytes:
   buffer = io.BytesIO()
   np.save(buffer, array, allow_pickle=False)
   return buffer.getvalue()
+
+
+def write_joined(file: BinaryIO, dtype: np.dtype, parts: Iterable[np.ndarray]) -> None:
+  """The concatenation of arrays [n], as `npy` has it, with one of them in memory at a time."""
+
+  def write_header(n: int) -> None:  # numpy leaves room in it for any n
+    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
+    np.lib.format.write_array_header_1_0(file, fields)
+
+  write_header(0)
+  n = 0
+  for part in parts:
+    file.write(part.tobytes())
+    n += len(part)
+  file.seek(0)
+  write_header(n)
 
 
 def read_shard(path: Path) -> tuple[Plan, np.ndarray, list[tuple[str, str]]]:
