@@ -1,0 +1,190 @@
+"""Symbols to bytes and back by integer tables, with constriction's range coder (Bamler 2022).
+
+    symbols, indexes ──▶ bins, sorted by table ──▶ one run a table ──┐
+                 └─ outside its row ──▶ Exp-Golomb digits, behind ───┴──▶ range coder ──▶ bytes
+
+`encode` and `decode` do it at once. `Encoder` and `Decoder` go on where they stopped, for models whose decoder must
+know the symbols so far before it can say what the next ones may be; both must then be asked in the same portions. Runs
+are what makes the range coder fast, and why symbols are sorted: stably, so `indexes` alone say in which order.
+
+Counts of 16 bits go to a coder of 24 by an affine map without rounding: bytes do not depend on a machine's floats. Most
+damage is not noticed here, and the symbols are wrong: the checksum of the container tells.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import constriction
+import numpy as np
+
+from robust_compress.codecs.learned.tables import MAX_SYMBOL, TOTAL, Tables
+from robust_compress.types import CodecError
+
+_queue, _model = constriction.stream.queue, constriction.stream.model
+_BITS = _model.Bernoulli(perfect=False)  # of a probability for each
+_COIN = _model.Bernoulli(0.5, perfect=False)
+_DIGITS = _model.Uniform()  # of a size for each
+_MAX_DIGITS = 24  # behind the first one of an escaped number: what `MAX_SYMBOL` allows, and the range coder at once
+_WORD = 1 << 32
+
+
+def encode(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> bytes:
+  """int32[n] symbols to a string, each by the row of `tables` that int32[n] `indexes` names.
+
+  Raises CodecError for symbols over `MAX_SYMBOL`, for indexes that name no row, and for arrays of other kinds.
+  """
+  encoder = Encoder()
+  encoder.put(symbols, indexes, tables)
+  return encoder.string()
+
+
+def decode(string: bytes, indexes: np.ndarray, tables: Tables) -> np.ndarray:
+  """The inverse of `encode`: int32[n]. Raises CodecError for a string that no symbols are coded as."""
+  return Decoder(string).get(indexes, tables)
+
+
+def to_symbols(values: np.ndarray) -> np.ndarray:
+  """Rounds float[...] to int32[...], halves to even. Raises CodecError for values not finite or over `MAX_SYMBOL`."""
+  rounded = np.rint(values)
+  if not (np.abs(rounded) <= MAX_SYMBOL).all():  # as is NaN
+    raise CodecError(f"a network gave numbers to code that are not finite or over {MAX_SYMBOL} in magnitude")
+  return rounded.astype(np.int32)
+
+
+class Encoder:
+  """Codes portions of symbols one after the other into one string."""
+
+  def __init__(self) -> None:
+    self._coder = _queue.RangeEncoder()
+
+  def put(self, symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> None:
+    """Appends int32[n]. Arguments and errors as those of `encode`."""
+    _check_symbols(symbols)
+    _check_indexes(indexes, len(tables))
+    if len(symbols) != len(indexes):
+      raise CodecError(f"{len(symbols)} symbols with {len(indexes)} indexes; expected one each")
+    bins = symbols.astype(np.int32) - tables.offsets[indexes]
+    escape = tables.lengths[indexes] - 1
+    is_outside = (bins < 0) | (bins >= escape)
+    inside = np.where(is_outside, escape, bins)
+    for where, model in _runs(indexes, tables):
+      self._coder.encode(inside[where], model)
+    if is_outside.any():
+      self._put_escaped(bins[is_outside], escape[is_outside])
+
+  def put_bits(self, bits: np.ndarray, ones: np.ndarray) -> None:
+    """Appends bool[n], bit i being set in `ones[i]` of 65536 cases; int[n] from 1 to 65535."""
+    _check_ones(ones)
+    self._coder.encode(bits.astype(np.int32), _BITS, ones / TOTAL)
+
+  def _put_escaped(self, bins: np.ndarray, escape: np.ndarray) -> None:
+    """Numbers from 1 on, sides alternating, nearest first, in Exp-Golomb code: how many digits, then the digits."""
+    numbers = np.where(bins < 0, -2 * bins, 2 * (bins - escape) + 1)
+    n_digits = going = np.frexp(numbers)[1] - 1
+    for digit in range(_MAX_DIGITS):
+      self._coder.encode((going > digit).astype(np.int32), _COIN)
+      going = going[going > digit]
+    has_digits = n_digits > 0
+    sizes = (1 << n_digits[has_digits]).astype(np.int32)
+    self._coder.encode(numbers[has_digits] - sizes, _DIGITS, sizes)
+
+  def string(self) -> bytes:
+    """The shortest bytes that decode to what was put.
+
+    Any number in the coder's final interval will do, and the decoder reads zeros behind the end. So of those that end
+    in its last word, the one with the most zero bytes at the end is taken, and these are left out.
+    """
+    words = self._coder.get_compressed()
+    _, (low, size) = self._coder.pos()
+    word = -(-low // _WORD) % _WORD
+    if len(words) and words[-1] == word:
+      last = min(word + (size - 1 - -low % _WORD) // _WORD, _WORD - 1)
+      rounded = (-(-word // unit) * unit for unit in (1 << 24, 1 << 16, 1 << 8, 1))
+      words[-1] = next(number for number in rounded if number <= last)
+    return words.astype(">u4").tobytes().rstrip(b"\0")
+
+
+class Decoder:
+  """Reads portions of symbols from a string, in the order and the sizes in which they were put."""
+
+  def __init__(self, string: bytes) -> None:
+    self._coder = _queue.RangeDecoder(np.frombuffer(string + bytes(-len(string) % 4), ">u4").astype(np.uint32))
+
+  def get(self, indexes: np.ndarray, tables: Tables) -> np.ndarray:
+    """The next int32[n] symbols. Arguments and errors as those of `decode`."""
+    _check_indexes(indexes, len(tables))
+    bins = np.empty(len(indexes), np.int32)
+    for where, model in _runs(indexes, tables):
+      bins[where] = self._decode(model, len(where))
+    escape = tables.lengths[indexes] - 1
+    is_outside = bins >= escape
+    if is_outside.any():
+      bins[is_outside] = self._escaped(escape[is_outside])
+    symbols = bins + tables.offsets[indexes]
+    if np.abs(symbols).max(initial=0) > MAX_SYMBOL:
+      raise CodecError(f"a coded string holds a symbol over {MAX_SYMBOL}; it is damaged, or not of these weights")
+    return symbols
+
+  def get_bits(self, ones: np.ndarray) -> np.ndarray:
+    """The next bool[n], as `Encoder.put_bits` took them."""
+    _check_ones(ones)
+    return self._decode(_BITS, ones / TOTAL) == 1
+
+  def _escaped(self, escape: np.ndarray) -> np.ndarray:
+    n_digits = np.zeros(len(escape), np.int32)
+    going = np.arange(len(escape))
+    for _ in range(_MAX_DIGITS):
+      going = going[self._decode(_COIN, len(going)) == 1]
+      n_digits[going] += 1
+    numbers = 1 << n_digits
+    has_digits = n_digits > 0
+    numbers[has_digits] += self._decode(_DIGITS, numbers[has_digits])
+    return np.where(numbers % 2 == 0, -(numbers // 2), escape + numbers // 2)
+
+  def _decode(self, *model: Any) -> np.ndarray:
+    try:
+      return self._coder.decode(*model)
+    except AssertionError as error:  # constriction's way to say that no symbol has such bits
+      raise CodecError("a coded string holds no symbols; it is damaged, or not of these weights") from error
+
+
+# --------------------------------------------------------------------------------------------------- parts
+
+
+def _runs(indexes: np.ndarray, tables: Tables) -> Iterator[tuple[np.ndarray, Any]]:
+  """Which symbols are of one row, in their order, and constriction's model of it."""
+  order = np.argsort(indexes.astype(np.min_scalar_type(len(tables))), kind="stable")  # by radix up to 16 bits
+  ends = np.cumsum(np.bincount(indexes, minlength=len(tables)))
+  models, start = _models(tables), 0
+  for row, end in enumerate(ends.tolist()):
+    if end > start:
+      yield order[start:end], models[row]
+    start = end
+
+
+@functools.lru_cache(maxsize=16)
+def _models(tables: Tables) -> list[Any]:
+  counts = np.diff(tables.cdfs, axis=1).astype(np.float64)
+  return [_model.Categorical(row[:length], perfect=False) for row, length in zip(counts, tables.lengths)]
+
+
+def _check_symbols(symbols: np.ndarray) -> None:
+  if symbols.ndim != 1 or symbols.dtype.kind not in "iu":
+    raise CodecError(f"cannot code {symbols.dtype}{list(symbols.shape)}; expected whole numbers in one dimension")
+  if symbols.size and not -MAX_SYMBOL <= symbols.min() <= symbols.max() <= MAX_SYMBOL:
+    raise CodecError(f"cannot code symbols in [{symbols.min()}, {symbols.max()}]; they go to ±{MAX_SYMBOL}")
+
+
+def _check_indexes(indexes: np.ndarray, n_rows: int) -> None:
+  if indexes.ndim != 1 or indexes.dtype.kind not in "iu":
+    raise CodecError(f"indexes are {indexes.dtype}{list(indexes.shape)}; expected whole numbers in one dimension")
+  if indexes.size and not 0 <= indexes.min() <= indexes.max() < n_rows:
+    raise CodecError(f"indexes in [{indexes.min()}, {indexes.max()}] where tables have {n_rows} rows")
+
+
+def _check_ones(ones: np.ndarray) -> None:
+  if ones.ndim != 1 or ones.dtype.kind not in "iu" or (ones.size and not 0 < ones.min() <= ones.max() < TOTAL):
+    raise CodecError(f"probabilities of bits are {ones.dtype}{list(ones.shape)}; expected 1 to {TOTAL - 1} of {TOTAL}")
