@@ -62,7 +62,7 @@ class Encoder:
 
   def put(self, symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> None:
     """Appends int32[n]. Arguments and errors as those of `encode`."""
-    _check_symbols(symbols)
+    check_symbols(symbols)
     _check_indexes(indexes, len(tables))
     if len(symbols) != len(indexes):
       raise CodecError(f"{len(symbols)} symbols with {len(indexes)} indexes; expected one each")
@@ -171,7 +171,8 @@ def _models(tables: Tables) -> list[Any]:
   return [_model.Categorical(row[:length], perfect=False) for row, length in zip(counts, tables.lengths)]
 
 
-def _check_symbols(symbols: np.ndarray) -> None:
+def check_symbols(symbols: np.ndarray) -> None:
+  """Raises CodecError for what is not int[n] within `MAX_SYMBOL`."""
   if symbols.ndim != 1 or symbols.dtype.kind not in "iu":
     raise CodecError(f"cannot code {symbols.dtype}{list(symbols.shape)}; expected whole numbers in one dimension")
   if symbols.size and not -MAX_SYMBOL <= symbols.min() <= symbols.max() <= MAX_SYMBOL:
