@@ -1,10 +1,9 @@
 """Learned codecs: a network makes numbers of a picture, an entropy model foretells them, a coder makes bytes of them.
 
-picture ──analysis──▶ y ──round──▶ symbols ──coder──▶ string ─┐
-                      │              ▲ tables, indexes        ├──container──▶ blob
-                hyper └─▶ z ──round──┴─────────coder──▶ string ┘
+    picture ──analysis──▶ y ──round──▶ symbols ──coder──▶ string ─┐
+                          │              ▲ tables, indexes        ├──container──▶ blob
+                    hyper └─▶ z ──round──┴─────────coder──▶ string ┘
 
-tables.py     integer tables of what a symbol may be, the same on every device
-coder.py      symbols to bytes and back by such tables
-container.py  what a blob says of itself
+What a symbol may be is written in integer `tables`, or said by a `mixture` of Gaussians; the `coder` makes strings by
+either, and the `container` says what a decoder has to know besides.
 """
