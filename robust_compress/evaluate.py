@@ -33,7 +33,13 @@ from robust_compress.types import Arrays, Batch, Cell, DataError, ModelSpec, Row
 Predict = Callable[[Batch], Arrays]
 Targets = Mapping[str, tuple[Sequence[str], Arrays] | None]  # None: those of the batches; else predictions by id
 
-IN_FLIGHT = 2  # batches given to the devices and not yet scored
+
+def n_in_flight() -> int:
+  """Batches given to the devices and not yet scored: one is scored while the next is computed.
+
+  On CPU host and device are the same cores, so that a second batch would wait, and cost the memory of its step.
+  """
+  return 1 if jax.default_backend() == "cpu" else 2
 
 
 # ------------------------------------------------------------------------------------------- predictions
@@ -146,6 +152,7 @@ def evaluate(
   truths = {name: _truth(task, name, given) for name, given in targets.items()}
   parts = [_empty(targets, keep_predictions)]
   in_flight: deque[tuple[Batch, Arrays]] = deque()
+  limit = n_in_flight()
   bar = tqdm(
     total=n_examples,
     desc=progress,
@@ -161,7 +168,7 @@ def evaluate(
   with bar:
     for batch in batches:
       in_flight.append((batch, predict(batch)))
-      if len(in_flight) == IN_FLIGHT:
+      if len(in_flight) == limit:
         score_oldest()
     while in_flight:
       score_oldest()
