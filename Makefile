@@ -7,7 +7,7 @@ KIT ?= ../shared/kit
 LOCK := requirements/$(shell $(PYTHON) -c "import sys; print('py3%d' % min(sys.version_info.minor, 13))").txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test lint kit lock clean
+.PHONY: help install quickstart test lint kit tfc lock clean
 
 help:  ## This list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,8 +40,16 @@ kit: $(INSTALLED)  ## The README's real-input studies, with the reality kit at K
 	  $(BIN)/robust-compress run --config=configs/imagenette_kit.py:$$model --config.data_dir=$(KIT) --workdir=runs/imagenette_kit_$$model || exit 1; \
 	done
 
+tfc: .venv-tfc/.installed  ## TensorFlow Compression in .venv-tfc: the second entropy coder of learned codecs.
+
+.venv-tfc/.installed: requirements/tfc.txt
+	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 13) else 'Its ops need Python 3.10 to 3.12, this is ' + sys.version.split()[0] + '; try: make PYTHON=python3.12 tfc')"
+	$(PYTHON) -m venv .venv-tfc
+	.venv-tfc/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
 lock:  ## Write this Python's requirements file anew from pyproject.toml.
 	$(PYTHON) requirements/lock.py
 
-clean:  ## Remove .venv and runs.
-	rm -rf $(VENV) runs
+clean:  ## Remove .venv, .venv-tfc and runs.
+	rm -rf $(VENV) .venv-tfc runs

@@ -1,7 +1,7 @@
 """Symbols to bytes and back by integer tables, with constriction's range coder (Bamler 2022).
 
     symbols, indexes ──▶ bins, sorted by table ──▶ one run a table ──┐
-                 └─ outside its row ──▶ Exp-Golomb digits, behind ───┴──▶ range coder ──▶ bytes
+                 └─ outside its row ──▶ digits in Elias gamma code ───┴──▶ range coder ──▶ bytes
 
 `encode` and `decode` do it at once. `Encoder` and `Decoder` go on where they stopped, for models whose decoder must
 know the symbols so far before it can say what the next ones may be; both must then be asked in the same portions. Runs
@@ -14,6 +14,7 @@ damage is not noticed here, and the symbols are wrong: the checksum of the conta
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,7 @@ _queue, _model = constriction.stream.queue, constriction.stream.model
 _BITS = _model.Bernoulli(perfect=False)  # of a probability for each
 _COIN = _model.Bernoulli(0.5, perfect=False)
 _DIGITS = _model.Uniform()  # of a size for each
-_MAX_DIGITS = 24  # behind the first one of an escaped number: what `MAX_SYMBOL` allows, and the range coder at once
+_MAX_DIGITS = 23  # behind the first one of an escaped number: as far as `MAX_SYMBOL` is from any row
 _WORD = 1 << 32
 
 
@@ -63,7 +64,7 @@ class Encoder:
   def put(self, symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> None:
     """Appends int32[n]. Arguments and errors as those of `encode`."""
     check_symbols(symbols)
-    _check_indexes(indexes, len(tables))
+    check_indexes(indexes, len(tables))
     if len(symbols) != len(indexes):
       raise CodecError(f"{len(symbols)} symbols with {len(indexes)} indexes; expected one each")
     bins = symbols.astype(np.int32) - tables.offsets[indexes]
@@ -77,12 +78,13 @@ class Encoder:
 
   def put_bits(self, bits: np.ndarray, ones: np.ndarray) -> None:
     """Appends bool[n], bit i being set in `ones[i]` of 65536 cases; int[n] from 1 to 65535."""
-    _check_ones(ones)
+    check_ones(ones)
     self._coder.encode(bits.astype(np.int32), _BITS, ones / TOTAL)
 
   def _put_escaped(self, bins: np.ndarray, escape: np.ndarray) -> None:
-    """Numbers from 1 on, sides alternating, nearest first, in Exp-Golomb code: how many digits, then the digits."""
-    numbers = np.where(bins < 0, -2 * bins, 2 * (bins - escape) + 1)
+    """On which side of its row, and how far off in Elias gamma code: how many digits, then the digits."""
+    self._coder.encode((bins < 0).astype(np.int32), _COIN)
+    numbers = np.where(bins < 0, -bins, bins - escape + 1)
     n_digits = going = np.frexp(numbers)[1] - 1
     for digit in range(_MAX_DIGITS):
       self._coder.encode((going > digit).astype(np.int32), _COIN)
@@ -115,7 +117,7 @@ class Decoder:
 
   def get(self, indexes: np.ndarray, tables: Tables) -> np.ndarray:
     """The next int32[n] symbols. Arguments and errors as those of `decode`."""
-    _check_indexes(indexes, len(tables))
+    check_indexes(indexes, len(tables))
     bins = np.empty(len(indexes), np.int32)
     for where, model in _runs(indexes, tables):
       bins[where] = self._decode(model, len(where))
@@ -130,10 +132,11 @@ class Decoder:
 
   def get_bits(self, ones: np.ndarray) -> np.ndarray:
     """The next bool[n], as `Encoder.put_bits` took them."""
-    _check_ones(ones)
+    check_ones(ones)
     return self._decode(_BITS, ones / TOTAL) == 1
 
   def _escaped(self, escape: np.ndarray) -> np.ndarray:
+    is_below = self._decode(_COIN, len(escape)) == 1
     n_digits = np.zeros(len(escape), np.int32)
     going = np.arange(len(escape))
     for _ in range(_MAX_DIGITS):
@@ -142,13 +145,18 @@ class Decoder:
     numbers = 1 << n_digits
     has_digits = n_digits > 0
     numbers[has_digits] += self._decode(_DIGITS, numbers[has_digits])
-    return np.where(numbers % 2 == 0, -(numbers // 2), escape + numbers // 2)
+    return np.where(is_below, -numbers, escape + numbers - 1)
 
   def _decode(self, *model: Any) -> np.ndarray:
     try:
       return self._coder.decode(*model)
     except AssertionError as error:  # constriction's way to say that no symbol has such bits
       raise CodecError("a coded string holds no symbols; it is damaged, or not of these weights") from error
+
+
+def fingerprint() -> str:
+  """What makes its strings."""
+  return f"constriction {importlib.metadata.version('constriction')}"
 
 
 # --------------------------------------------------------------------------------------------------- parts
@@ -179,13 +187,15 @@ def check_symbols(symbols: np.ndarray) -> None:
     raise CodecError(f"cannot code symbols in [{symbols.min()}, {symbols.max()}]; they go to ±{MAX_SYMBOL}")
 
 
-def _check_indexes(indexes: np.ndarray, n_rows: int) -> None:
+def check_indexes(indexes: np.ndarray, n_rows: int) -> None:
+  """Raises CodecError for what is not int[n] from 0 to below `n_rows`."""
   if indexes.ndim != 1 or indexes.dtype.kind not in "iu":
     raise CodecError(f"indexes are {indexes.dtype}{list(indexes.shape)}; expected whole numbers in one dimension")
   if indexes.size and not 0 <= indexes.min() <= indexes.max() < n_rows:
     raise CodecError(f"indexes in [{indexes.min()}, {indexes.max()}] where tables have {n_rows} rows")
 
 
-def _check_ones(ones: np.ndarray) -> None:
+def check_ones(ones: np.ndarray) -> None:
+  """Raises CodecError for what is not int[n] from 1 to 65535."""
   if ones.ndim != 1 or ones.dtype.kind not in "iu" or (ones.size and not 0 < ones.min() <= ones.max() < TOTAL):
     raise CodecError(f"probabilities of bits are {ones.dtype}{list(ones.shape)}; expected 1 to {TOTAL - 1} of {TOTAL}")
