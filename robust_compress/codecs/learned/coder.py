@@ -1,7 +1,7 @@
 """Symbols to bytes and back by integer tables, with constriction's range coder (Bamler 2022).
 
     symbols, indexes ──▶ bins, sorted by table ──▶ one run a table ──┐
-                 └─ outside its row ──▶ digits in Elias gamma code ───┴──▶ range coder ──▶ bytes
+                 └─ outside its row ──▶ digits, behind the others ───┴──▶ range coder ──▶ bytes
 
 `encode` and `decode` do it at once. `Encoder` and `Decoder` go on where they stopped, for models whose decoder must
 know the symbols so far before it can say what the next ones may be; both must then be asked in the same portions. Runs
@@ -26,9 +26,9 @@ from robust_compress.types import CodecError
 
 _queue, _model = constriction.stream.queue, constriction.stream.model
 _BITS = _model.Bernoulli(perfect=False)  # of a probability for each
-_COIN = _model.Bernoulli(0.5, perfect=False)
-_DIGITS = _model.Uniform()  # of a size for each
-_MAX_DIGITS = 23  # behind the first one of an escaped number: as far as `MAX_SYMBOL` is from any row
+_DIGIT = _model.Uniform(16)
+_NUMBER = _model.Uniform()  # below a size for each
+_MAX_DIGITS = 6  # of 4 bits: as far as `MAX_SYMBOL` is from any row
 _WORD = 1 << 32
 
 
@@ -82,16 +82,12 @@ class Encoder:
     self._coder.encode(bits.astype(np.int32), _BITS, ones / TOTAL)
 
   def _put_escaped(self, bins: np.ndarray, escape: np.ndarray) -> None:
-    """On which side of its row, and how far off in Elias gamma code: how many digits, then the digits."""
-    self._coder.encode((bins < 0).astype(np.int32), _COIN)
-    numbers = np.where(bins < 0, -bins, bins - escape + 1)
-    n_digits = going = np.frexp(numbers)[1] - 1
-    for digit in range(_MAX_DIGITS):
-      self._coder.encode((going > digit).astype(np.int32), _COIN)
-      going = going[going > digit]
+    """Numbers from 0 on, sides alternating, nearest first: how many digits of 4 bits, then these (as CompressAI)."""
+    numbers = np.where(bins < 0, -2 * bins - 1, 2 * (bins - escape))
+    n_digits = (np.frexp(numbers)[1] + 3) // 4
+    self._coder.encode(n_digits.astype(np.int32), _DIGIT)
     has_digits = n_digits > 0
-    sizes = (1 << n_digits[has_digits]).astype(np.int32)
-    self._coder.encode(numbers[has_digits] - sizes, _DIGITS, sizes)
+    self._coder.encode(numbers[has_digits], _NUMBER, (1 << 4 * n_digits[has_digits]).astype(np.int32))
 
   def string(self) -> bytes:
     """The shortest bytes that decode to what was put.
@@ -136,16 +132,15 @@ class Decoder:
     return self._decode(_BITS, ones / TOTAL) == 1
 
   def _escaped(self, escape: np.ndarray) -> np.ndarray:
-    is_below = self._decode(_COIN, len(escape)) == 1
-    n_digits = np.zeros(len(escape), np.int32)
-    going = np.arange(len(escape))
-    for _ in range(_MAX_DIGITS):
-      going = going[self._decode(_COIN, len(going)) == 1]
-      n_digits[going] += 1
-    numbers = 1 << n_digits
+    n_digits = self._decode(_DIGIT, len(escape))
+    if n_digits.max() > _MAX_DIGITS:
+      raise CodecError(
+        f"a coded string holds a number of {n_digits.max()} digits; it is damaged, or not of these weights"
+      )
     has_digits = n_digits > 0
-    numbers[has_digits] += self._decode(_DIGITS, numbers[has_digits])
-    return np.where(is_below, -numbers, escape + numbers - 1)
+    numbers = np.zeros(len(escape), np.int32)
+    numbers[has_digits] = self._decode(_NUMBER, 1 << 4 * n_digits[has_digits])
+    return np.where(numbers % 2, -(numbers // 2) - 1, escape + numbers // 2)
 
   def _decode(self, *model: Any) -> np.ndarray:
     try:
