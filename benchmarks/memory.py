@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--small] [--n=2000] [--rounds=3] [--backend=threads]
 
 A study's verb `evaluate`, from files to rows with their intervals and records, on folders of n and 10·n JPEG pictures
-of 64 pixels, with `nano.random`: each in a process of its own, whose peak resident memory the system counts.
+of 64 pixels, in batches of 32, with `nano.random`: each in a process of its own, whose peak resident memory the system counts.
 Target: ten times the pictures, at most 1.1 times the memory. The smaller the network, the harder the target.
 """
 
@@ -40,6 +40,7 @@ def evaluate(folder: pathlib.Path, backend: str) -> None:
 
   config = settings.default_config()
   config.models, config.protocols = ("nano.random",), ("baseline",)
+  config.batch_size = 32  # as in evaluation.py
   config.data_dir, config.test_data, config.backend = str(folder), "folders(path=.):all", backend
   with tempfile.TemporaryDirectory() as workdir:
     study.Study(config, workdir).evaluate()
