@@ -3,7 +3,8 @@
     python benchmarks/memory.py [--small] [--n=2000] [--rounds=3] [--backend=threads]
 
 A study's verb `evaluate`, from files to rows with their intervals and records, on folders of n and 10·n JPEG pictures
-of 64 pixels, in batches of 32, with `nano.random`: each in a process of its own, whose peak resident memory the system counts.
+of 64 pixels, in batches of 32, with `nano.random`: each in a process of its own, whose peak resident memory the system
+counts.
 Target: ten times the pictures, at most 1.1 times the memory. The smaller the network, the harder the target.
 """
 
