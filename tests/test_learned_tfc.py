@@ -76,7 +76,8 @@ def test_both_coders_give_the_symbols_back_portion_by_portion(spread):
     decoder = module.Decoder(strings[-1])
     decoded = [decoder.get(indexes[start : start + 6000], GAUSSIAN) for start in range(0, 20_000, 6000)]
     np.testing.assert_array_equal(np.concatenate(decoded), symbols)
-  assert len(strings[1]) == pytest.approx(len(strings[0]), rel=0.03)  # escaped numbers stand in another code there
+  if spread == 1:  # escaped numbers stand in another code there
+    assert len(strings[1]) == pytest.approx(len(strings[0]), rel=0.01)
   assert strings[0] != strings[1]
 
 
