@@ -235,6 +235,8 @@ def test_options_that_say_nothing_are_left_out(point, canonical):
     ('hevc(extra="qcomp=1 nonsense=1")', "libx265 has no option .*'nonsense'"),
     ('av1(extra="cpu-used=1")', "libsvtav1 has no option 'cpu-used'"),
     ('vp9(extra="x264-params=a")', "libvpx-vp9 has no option 'x264-params'"),
+    ('h264(extra="x264-params=nonsense=1")', "in x264-params FFmpeg ignores what x264 does not know"),
+    ('h264(mode=crf,extra="x264opts=nonsense=1")', "in x264opts FFmpeg ignores"),
     ('h264(extra="profile=best")', "refuses 64x64 pixels with .*profile=best"),
     ("h264(extra=fast)", "'fast' is not of the form key=value"),
     ('h264(extra="qp=3")', "'qp' is set by the codec"),

@@ -101,6 +101,7 @@ class VideoCodec:
 # The AVX-512 code of x264's macroblock tree (164 and 165) reads past rows of blocks, and streams depend on what memory
 # held before; Reich's QP streams have no macroblock tree. Every processor with AVX-512 has what stands here.
 _WITHOUT_AVX512 = "MMX2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
+_LISTS = ("x264-params", "x264opts")  # of options by x264's own names
 _REICH = {"g": "8", "flags": "+cgop+mv4", "mbtree": "0", "aq-mode": "0", "b_strategy": "0", "psy": "0"}
 
 
@@ -186,6 +187,8 @@ def _parse_extra(name: str, extra: str, taken: set[str]) -> dict[str, str]:
     key, equals, value = pair.partition("=")
     if not (key and equals and value):
       raise SpecError(f"{name}(extra={extra!r}): {pair!r} is not of the form key=value")
+    if name == "h264" and key in _LISTS:
+      raise SpecError(f"{name}(extra={extra!r}): in {key} FFmpeg ignores what x264 does not know; name options singly")
     if key in taken:
       raise SpecError(f"{name}(extra={extra!r}): {key!r} is set by the codec, its level or its own options")
     options[key] = value
