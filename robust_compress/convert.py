@@ -38,6 +38,7 @@ TRANSFORMS: dict[str, tuple[Transform, Transform]] = {  # name -> (to ours, to f
   "same": (lambda array: array, lambda array: array),
   "linear": _permutation((1, 0)),  # out, in -> in, out
   "conv": _permutation((2, 3, 1, 0)),  # o i h w -> h w i o; depthwise kernels too, whose i is 1
+  "deconv": _permutation((2, 3, 0, 1)),  # i o h w -> h w i o, of a transposed convolution
   "pointwise": (lambda array: array.squeeze((2, 3)).T, lambda array: array.T[:, :, None, None]),  # o i 1 1 -> i o
   "pointwise_hwio": (lambda array: array.squeeze((0, 1)), lambda array: array[None, None]),  # 1 1 i o -> i o
   "conv3d": _permutation((2, 3, 4, 1, 0)),  # o i t h w -> t h w i o

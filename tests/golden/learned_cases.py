@@ -1,0 +1,66 @@
+"""What the goldens of learned codecs are made of: narrow networks, and weights made alike from names and shapes.
+
+numpy is the only import, beside `seeded`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from golden import seeded
+
+SIZE = (128, 128)
+STEP = 7  # reconstructions are kept at every seventh row and column: all phases of a block of 16
+
+
+class Case(NamedTuple):
+  """A published model, small enough for the test suite."""
+
+  ours: str  # 'file:class' in codecs/learned/networks
+  theirs: str  # class in compressai.models
+  n: int
+  m: int
+  gains: dict[str, float]  # kernels are scaled, so that latents are many symbols wide and pictures lie about 0…1
+  paints: str  # the last layer of the picture; its bias is about ½
+  foretells: str = ""  # the layer that gives scales and means; its bias is about 1.5
+
+  @property
+  def has_context(self) -> bool:
+    return self.foretells.startswith("entropy_parameters")
+
+
+_GOOGLE = {"g_a.6.weight": 5.0, "h_a.4.weight": 16.0, "g_s.6.weight": 0.2}
+_CHENG = {"h_a.8.weight": 20.0}
+_ANCHOR = {**_CHENG, "g_a.6.weight": 2.5, "g_s.7.0.weight": 0.03}
+_ATTENTIVE = {**_CHENG, "g_a.7.weight": 1.5, "g_s.9.0.weight": 0.01}
+_MBT, _CONTEXT = "JointAutoregressiveHierarchicalPriors", "entropy_parameters.4"
+CASES = {
+  "bmshj2018-factorized": Case("hyperprior:FactorizedPrior", "FactorizedPrior", 8, 12, _GOOGLE, "g_s.6"),
+  "bmshj2018-hyperprior": Case("hyperprior:ScaleHyperprior", "ScaleHyperprior", 8, 12, _GOOGLE, "g_s.6", "h_s.4"),
+  "mbt2018-mean": Case("hyperprior:MeanScaleHyperprior", "MeanScaleHyperprior", 8, 12, _GOOGLE, "g_s.6", "h_s.4"),
+  "mbt2018": Case("context:ContextModel", _MBT, 8, 12, _GOOGLE, "g_s.6", _CONTEXT),
+  "cheng2020-anchor": Case("cheng2020:Anchor", "Cheng2020Anchor", 12, 12, _ANCHOR, "g_s.7.0", _CONTEXT),
+  "cheng2020-attn": Case("cheng2020:Attentive", "Cheng2020Attention", 12, 12, _ATTENTIVE, "g_s.9.0", _CONTEXT),
+}
+
+
+def weight(case: Case, name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """A parameter of CompressAI's network, by its key; 'quantiles' follow from the others and are not made here."""
+  drawn, kind = seeded.normal(name, shape), name.rsplit(".", 1)[-1]
+  if kind == "beta":
+    return 1 + np.float32(0.1) * np.abs(drawn)
+  if kind == "gamma":
+    size = np.float32(0.1 if name.startswith("g_s.") else 1.0)  # an inverse GDN multiplies what is large already
+    return size * (np.float32(0.3) * np.eye(shape[0], dtype=np.float32) + np.float32(0.1) * np.abs(drawn))
+  if ".matrices." in name:
+    return np.float32(np.log(np.expm1(10**-0.2 / shape[1]))) + np.float32(0.2) * drawn
+  if len(shape) == 4:
+    return drawn * np.float32(case.gains.get(name, 1.0) * np.prod(shape[1:]) ** -0.5)
+  mean = {f"{case.foretells}.bias": 1.5, f"{case.paints}.bias": 0.5}.get(name, 0.0)
+  return np.float32(mean) + np.float32(0.2) * drawn
+
+
+def picture() -> np.ndarray:
+  """float32[1 h w 3] in 0…1: waves and noise."""
+  h, w = (np.arange(n, dtype=np.float32) for n in SIZE)
+  waves = np.sin(h[:, None] / 9 + w / 5)[..., None] * np.float32([0.3, 0.2, -0.3])
+  return np.clip(0.5 + waves + np.float32(0.1) * seeded.normal("picture", (*SIZE, 3)), 0, 1)[None].astype(np.float32)

@@ -1,0 +1,97 @@
+"""Writes the goldens of learned codecs, in an environment with torch, torchvision, timm, compressai 1.2.8 and numpy:
+
+PYTHONPATH=.:tests python tests/golden/make_learned.py [case …]
+
+learned/<case>.npz     what CompressAI's forward gives in evaluation on seeded weights: y, z, scales, means,
+                       likelihoods, x_hat (every seventh row and column, as all x_hat here); its quantiles; and of
+                       compress and decompress: decoded, the reconstruction, and n_bytes of the strings of y and z
+learned/state_dicts.json  number and digest of the keys and shapes of every published width
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from golden import (
+  learned_cases,
+  reference,  # noqa: F401 - makes torchvision importable, which compressai wants
+  seeded,
+)
+from golden.learned_cases import STEP
+
+# isort: split
+import compressai.models
+import compressai.zoo
+
+HERE = Path(__file__).parent / "learned"
+
+
+def build(case: learned_cases.Case) -> torch.nn.Module:
+  """CompressAI's network with the case's weights, its quantiles and tables made to fit."""
+  network = getattr(compressai.models, case.theirs)
+  net = network(case.n) if case.theirs.startswith("Cheng") else network(case.n, case.m)
+  for name, value in net.named_parameters():
+    if not name.endswith("quantiles"):
+      value.data = torch.from_numpy(learned_cases.weight(case, name, tuple(value.shape)))
+  net.eval().update(force=True, update_quantiles=True)
+  return net
+
+
+def channels_last(x: torch.Tensor) -> np.ndarray:
+  return x.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def forward(net: torch.nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
+  """Outputs of forward, and what passes the entropy models and the transforms on the way."""
+  seen = {}
+  net.g_a.register_forward_hook(lambda module, given, y: seen.update(y=y))
+  if hasattr(net, "h_a"):
+    net.h_a.register_forward_hook(lambda module, given, z: seen.update(z=z))
+    gaussian = net.gaussian_conditional.forward
+
+    def watched(y, scales, means=None):
+      seen.update(scales=scales, **({} if means is None else {"means": means}))
+      return gaussian(y, scales, means)
+
+    net.gaussian_conditional.forward = watched
+  done = net(x)
+  seen |= {f"likelihood_{name}": value for name, value in done["likelihoods"].items()}
+  seen["x_hat"] = done["x_hat"][:, :, ::STEP, ::STEP]
+  return {name: channels_last(value) for name, value in seen.items()}
+
+
+def outputs(case: learned_cases.Case) -> dict[str, np.ndarray]:
+  net, x = build(case), torch.from_numpy(learned_cases.picture()).permute(0, 3, 1, 2)
+  with torch.no_grad():
+    coded = net.compress(x)
+    decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"][:, :, ::STEP, ::STEP]
+    found = forward(net, x)
+  found |= {"decoded": channels_last(decoded), "n_bytes": np.array([len(string[0]) for string in coded["strings"]])}
+  return {**found, "quantiles": net.entropy_bottleneck.quantiles.detach().numpy()}
+
+
+def state_dicts() -> dict[str, dict[str, list]]:
+  """{name: {quality: [number of arrays, digest of keys and shapes]}}."""
+  listed = {}
+  for name, widths in compressai.zoo.image.cfgs.items():
+    if name in learned_cases.CASES:
+      networks = {q: compressai.zoo.image.model_architectures[name](*width) for q, width in widths.items()}
+      shapes = {q: {k: tuple(v.shape) for k, v in net.named_parameters()} for q, net in networks.items()}
+      listed[name] = {str(q): [len(found), seeded.digest(found)] for q, found in shapes.items()}
+  return listed
+
+
+def main(names: list[str]) -> None:
+  HERE.mkdir(exist_ok=True)
+  for name in names or learned_cases.CASES:
+    found = outputs(learned_cases.CASES[name])
+    np.savez_compressed(HERE / f"{name}.npz", **found)
+    spread = {key: [f"{v:.3g}" for v in (value.min(), value.std(), value.max())] for key, value in found.items()}
+    print(f"{name}: {(HERE / f'{name}.npz').stat().st_size} bytes, {found['n_bytes']} coded", spread)
+  (HERE / "state_dicts.json").write_text(json.dumps(state_dicts(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])
