@@ -139,11 +139,7 @@ class Resolved(NamedTuple):
   level: float
   bpp: float  # at that level
   miss: float  # bpp / target - 1
-  reachable: bool  # whether the target lies between the rates of the first and the last level
-
-  @property
-  def flagged(self) -> bool:
-    return abs(self.miss) > TOLERANCE
+  reachable: bool  # whether the target lies between the rates of the first and the last level, or near one of them
 
 
 def search_level(

@@ -116,13 +116,13 @@ def test_a_ladder_gives_the_nearest_level(rates, target, descending):
   assert len(calls) == len(set(calls)) <= 2 + math.ceil(math.log2(len(rates) + 1))
 
 
-def test_a_miss_is_flagged_and_what_lies_outside_is_unreachable():
+def test_a_miss_is_told_and_what_lies_outside_is_unreachable():
   def rate_at(level):
     return level / 10
 
   assert rate.search_level(rate_at, [1, 2, 3], 0.21) == (2, 0.2, pytest.approx(0.2 / 0.21 - 1), True)
   between, below = rate.search_level(rate_at, [1, 2, 3], 0.25), rate.search_level(rate_at, [1, 2, 3], 0.05)
-  assert between.flagged
+  assert abs(between.miss) == pytest.approx(0.2)
   assert between.reachable
   assert (below.level, below.reachable) == (1, False)
   assert rate.search_level(rate_at, [1, 2, 3], 0.31).reachable  # within the tolerance

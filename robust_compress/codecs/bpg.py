@@ -52,7 +52,6 @@ class BpgCodec:
   name: str = field(default="bpg", init=False)
   levels: tuple[float, ...] = field(default=(51, 47, 42, 37, 32, 27, 22, 17, 12, 7, 0), init=False)
   batched: bool = field(default=False, init=False)
-  suffix: str = field(default=".bpg", init=False)
 
   def __post_init__(self):
     choices = {"chroma": (420, 444), "depth": (8, 10), "preset": bpg_programs.PRESETS, "backend": ("builtin", "libbpg")}

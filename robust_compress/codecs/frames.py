@@ -10,10 +10,9 @@ A still picture is the plain file, so that any viewer opens it. A clip of severa
 from __future__ import annotations
 
 import itertools
-import operator
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,22 +32,20 @@ def decode_frames(
   blob: bytes,
   name: str,
   decode_one: Callable[[Any], np.ndarray],
-  open_one: Callable[[bytes], Any] | None = None,
+  open_one: Callable[[bytes], Any],
 ) -> Clip:
   """The inverse of `encode_frames`, for bytes that may be anything.
 
   Args:
     blob: of one file, or of several behind their table.
     name: of the codec, for errors.
-    decode_one: what `open_one` returned, or without it a file's bytes, to uint8[h w 3].
+    decode_one: what `open_one` returned to uint8[h w 3].
     open_one: reads a file's header and returns something with `height` and `width`, so that sizes are checked before
-      a pixel is decoded. A codec without it checks the size of a single file by `check_size` itself.
+      a pixel is decoded.
 
   Raises:
     CodecError: a damaged table, frames of several sizes, more than `MAX_PIXELS` pixels in all.
   """
-  if open_one is None:
-    return decode_frames(blob, name, operator.attrgetter("pixels"), lambda file: _Decoded(decode_one(file)))
   files = unpack(blob, name)
   first = open_one(files[0])
   check_size(name, (len(files), first.height, first.width))
@@ -70,20 +67,6 @@ def _pixels(name: str, decode_one: Callable[[Any], np.ndarray], header: Any) -> 
   if pixels.shape != declared:
     raise CodecError(f"{name}: decodes to {list(pixels.shape)} where {list(declared)} is declared; it is damaged")
   return pixels
-
-
-class _Decoded(NamedTuple):
-  """A file whose size is known only by decoding it."""
-
-  pixels: np.ndarray
-
-  @property
-  def height(self) -> int:
-    return self.pixels.shape[0]
-
-  @property
-  def width(self) -> int:
-    return self.pixels.shape[1]
 
 
 # ----------------------------------------------------------------------------------------------- checks

@@ -78,11 +78,6 @@ class BitReader:
         raise CodecError("an Exp-Golomb code of more than 32 bits; the header is damaged")
     return (1 << n_zeros) - 1 + self.u(n_zeros)
 
-  def se(self) -> int:
-    """A signed Exp-Golomb code: 0, 1, -1, 2, -2, …"""
-    code = self.ue()
-    return (code + 1) // 2 if code % 2 else -(code // 2)
-
 
 class BitWriter:
   """Writes what `BitReader` reads."""
@@ -103,9 +98,6 @@ class BitWriter:
   def ue(self, value: int) -> None:
     n_bits = (value + 1).bit_length()
     self.u(2 * n_bits - 1, value + 1)
-
-  def se(self, value: int) -> None:
-    self.ue(2 * value - 1 if value > 0 else -2 * value)
 
   def align(self) -> None:
     """Zeros up to the next byte."""

@@ -22,7 +22,6 @@ from robust_compress.codecs import frames, nal
 from robust_compress.types import CodecError
 
 TAGS = {"h264": 0xD1, "hevc": 0xD2, "av1": 0xD3, "vp9": 0xD4}  # another layout would take another first digit
-_CODECS = {tag: codec for codec, tag in TAGS.items()}
 _CHECKSUM_BYTES = 3
 _MAX_VARINT_BYTES = 5
 
@@ -55,15 +54,6 @@ def unpack(blob: bytes, codec: str) -> tuple[Header, bytes]:
     raise CodecError(f"{codec}: the checksum over {len(blob)} bytes is wrong; the clip is damaged or cut short")
   frames.check_size(codec, (header.n_frames, header.height, header.width))
   return header, stream
-
-
-def read_header(blob: bytes) -> Header | None:
-  """The header of a whole blob of any video codec; None for other bytes."""
-  codec = _CODECS.get(blob[0]) if blob else None
-  try:
-    return None if codec is None else unpack(blob, codec)[0]
-  except CodecError:
-    return None
 
 
 def join(codec: str, packets: Iterable[bytes]) -> bytes:
