@@ -12,7 +12,7 @@ from fakes import MemorySource, ShiftCodec, photo
 from PIL import Image
 
 from robust_compress import codecs, main, rate
-from robust_compress.inspect import clip_files, compare, kodak, measurements, quality, rd
+from robust_compress.inspect import clip_files, compare, figure, kodak, measurements, quality, rd
 from robust_compress.inspect.pictures import open_pictures
 from robust_compress.inspect.sweeps import Sweep, parse_levels, parse_sweeps
 from robust_compress.types import CodecError, DataError, LevelError, Point, SpecError, StoreError
@@ -250,6 +250,18 @@ def kodak_text():
   import importlib.resources
 
   return (importlib.resources.files("robust_compress.inspect") / "kodak.json").read_text()
+
+
+@pytest.mark.parametrize("ms_ssim", [(9.0, 12.0), (math.nan, math.nan)], ids=["two frames", "one frame"])
+def test_all_that_is_drawn_stays_in_the_figure(ms_ssim):
+  measured = compare.Line("jpeg", "JPEG", "jpeg", True, (0.2, 0.5), (25.0, 30.0), ms_ssim)
+  published = compare.lines([], kodak.chosen("all", [], False))
+  drawn = figure.rd_figure([measured, *published], "2 pictures")
+  box = drawn.get_tightbbox()
+  width, height = drawn.get_size_inches()
+  assert sum(len(legend.get_texts()) for legend in drawn.legends) == 1 + len(published)
+  assert 0 <= box.x0 < box.x1 <= width
+  assert 0 <= box.y0 < box.y1 <= height
 
 
 def test_published_curves_of_classical_codecs_rank_as_everybody_knows():

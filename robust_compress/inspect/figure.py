@@ -19,7 +19,9 @@ from robust_compress.types import Point
 
 _DASHES = ((0, (4, 2)), (0, (1, 1.4)), (0, (6, 1.6, 1, 1.6)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 _METRICS = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)"}
-_A_ROW = 5  # entries of the legend
+_A_ROW = 5  # entries of the legend at most
+_MARGIN = 0.8  # inches left of the frames
+_ENTRY, _LETTER = 0.65, 0.072  # inches that an entry of the legend takes, and every letter of its label
 Style = dict[str, Any]  # keywords of a matplotlib line
 
 
@@ -29,18 +31,32 @@ def rd_figure(drawn: Sequence[Line], title: str, foot: str = "") -> Figure:
   metrics = [name for name in _METRICS if any(map(math.isfinite, sum((getattr(m, name) for m in measured), ())))]
   styles = _styles(drawn)
   with mpl.rc_context(STYLE):
-    figure = Figure((4.9 * max(len(metrics), 1) + 0.4, 4.8))
+    width = 4.9 * max(len(metrics), 1) + 0.4
+    legend = _legend([Line2D([], [], label=_label(line), **style) for line, style in zip(drawn, styles)], 0.9 * width)
+    figure = Figure((width, max(4.8, 3.96 + 0.28 * len(legend))))
     axes = figure.subplots(1, max(len(metrics), 1), squeeze=False)[0]
     for axis, name in zip(axes, metrics):
       for line, style in zip(drawn, styles):
         _draw(axis, line, getattr(line, name), style)
       axis.set_ylabel(_METRICS[name])
       drawing.rate_axis(axis)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.16, wspace=0.2)
-    handles = [Line2D([], [], label=_label(line), **style) for line, style in zip(drawn, styles)]
-    drawing.place_legend(figure, [[(handles[at : at + _A_ROW], "left")] for at in range(0, len(handles), _A_ROW)])
+    figure.subplots_adjust(left=_MARGIN / width, right=0.98, bottom=0.16, wspace=0.2)
+    drawing.place_legend(figure, [[(row, "left")] for row in legend])
     figure.text(0.08, 0.015, " · ".join(filter(None, (title, foot))), color=MUTED, fontsize=8)
   return figure
+
+
+def _legend(handles: Sequence[Line2D], width: float) -> list[list[Line2D]]:
+  """Rows of the legend, of as many entries as fit into `width` inches."""
+  rows, free = [], 0.0
+  for handle in handles:
+    needed = _ENTRY + _LETTER * len(handle.get_label())
+    if needed > free or len(rows[-1]) == _A_ROW:
+      rows.append([])
+      free = width
+    rows[-1].append(handle)
+    free -= needed
+  return rows
 
 
 def _label(line: Line) -> str:
