@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robust_compress import protocols, specs, statistics
+from robust_compress.codecs import CODECS
 from robust_compress.protocols import Grid
 from robust_compress.report import (
   DecodedExample,
@@ -20,6 +21,7 @@ from robust_compress.report import (
   curves,
   load_examples,
   markup,
+  names,
   plots,
   published,
   report,
@@ -395,3 +397,10 @@ def test_report_needs_neither_jax_nor_tensorflow():
   assert (
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
   )
+
+
+def test_every_codec_has_a_title_and_a_name_for_its_levels():
+  assert set(names.CODEC_TITLES) == {*CODECS, "none"}
+  assert set(names.LEVEL_NAMES) == set(CODECS)
+  assert names.point_title(specs.parse_point("h264(mode=crf)@30")) == "H.264 (mode crf), CRF 30"
+  assert names.setting_text(specs.parse_point("av1@40")) == "QP 40"

@@ -92,9 +92,17 @@ CODEC_TITLES = {
   "avif": "AVIF",
   "bpg": "BPG",
   "h264": "H.264",
-  "h265": "H.265",
+  "hevc": "HEVC",
+  "av1": "AV1",
+  "vp9": "VP9",
+  "jxl": "JPEG XL",
+  "heic": "HEIC",
 }
-LEVEL_NAMES = {"jpeg": "quality", "webp": "quality", "avif": "quality", "jpeg2000": "dB", "bpg": "QP", "h264": "QP"}
+LEVEL_NAMES = {
+  **dict.fromkeys(("jpeg", "webp", "avif", "jxl", "heic"), "quality"),
+  "jpeg2000": "dB",
+  **dict.fromkeys(("bpg", "h264", "hevc", "av1", "vp9"), "QP"),
+}
 ROLE_TITLES = {
   "A": "original pictures",
   "B": "as trained",
@@ -119,7 +127,7 @@ def codec_title(point: Point) -> str:
 
 
 def level_name(point: Point) -> str:
-  return LEVEL_NAMES.get(point.codec, "level")
+  return "CRF" if ("mode", "crf") in point.options else LEVEL_NAMES.get(point.codec, "level")
 
 
 def point_title(point: Point) -> str:
