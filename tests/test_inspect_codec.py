@@ -82,6 +82,8 @@ def test_a_rate_is_sought_on_the_picture(picture, tmp_path):
   said = codec.encode(picture, tmp_path / "coded", "jpeg@2bpp")
   assert float(said["bpp"]) == pytest.approx(2, rel=0.1)
   assert re.match(r"jpeg@\d+ ", said["codec"])
+  own = codec.encode(picture, tmp_path / "coded", "jpeg(per_image=True)@2bpp")["codec"]  # all one level can be
+  assert own == said["codec"]
   with pytest.raises(LevelError, match=r"jpeg@90bpp: out of reach; this picture takes from 0\.\d+ to \d"):
     codec.encode(picture, tmp_path / "coded", "jpeg@90bpp")
 

@@ -46,7 +46,8 @@ def encode(picture: str | os.PathLike, file: str | os.PathLike, point: str) -> F
   [decoded] = codec.decode([coded.blob])
   done = time.perf_counter()
   files.write_atomic(file, coded.blob)
-  shown = specs.format_point(Point(asked.codec, asked.options, level))
+  options = tuple(option for option in asked.options if option[0] != "per_image")  # the level found is this picture's
+  shown = specs.format_point(Point(asked.codec, options, level))
   return {
     "codec": f"{shown} ({codec.fingerprint()})",
     **_size(clip),
