@@ -20,8 +20,9 @@ import numpy as np
 from robust_compress.codecs import bpg_container, bpg_programs, colour, frames, video_frames, video_stream
 from robust_compress.codecs.bpg_container import Contents
 from robust_compress.codecs.colour import Layout
+from robust_compress.codecs.pillow import choice
 from robust_compress.specs import format_call, format_number
-from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError
+from robust_compress.types import Clip, CodecError, Coded, LevelError
 
 # One I frame, and what the container takes for granted; threads would only be in each other's way.
 _SETTINGS = "keyint=1:repeat-headers=1:info=0:rect=1:amp=1:pools=none:wpp=0:frame-threads=1:log-level=none"
@@ -56,9 +57,7 @@ class BpgCodec:
   def __post_init__(self):
     choices = {"chroma": (420, 444), "depth": (8, 10), "preset": bpg_programs.PRESETS, "backend": ("builtin", "libbpg")}
     for option, allowed in choices.items():
-      value = getattr(self, option)
-      if isinstance(value, bool) or value not in allowed:
-        raise SpecError(f"bpg({option}={value}): expected one of {', '.join(map(str, allowed))}")
+      choice(self.name, option, getattr(self, option), allowed)
     if self.backend == "libbpg":
       bpg_programs.version()
 

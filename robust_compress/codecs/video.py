@@ -20,6 +20,7 @@ import av
 import numpy as np
 
 from robust_compress.codecs import frames, video_frames, video_stream
+from robust_compress.codecs.pillow import choice
 from robust_compress.specs import format_call, format_number
 from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError
 
@@ -115,8 +116,8 @@ def h264(*, mode: str = "qp", chroma: int | None = None, preset: str = "medium",
     preset: x264's, 'ultrafast' to 'placebo'.
     extra: more of the encoder's options by their FFmpeg names, as 'bf=0 refs=1'.
   """
-  _choice("h264", "mode", mode, ("qp", "crf"))
-  _choice("h264", "preset", preset, _PRESETS)
+  choice("h264", "mode", mode, ("qp", "crf"))
+  choice("h264", "preset", preset, _PRESETS)
   chroma = {"qp": 444, "crf": 420}[mode] if chroma is None else chroma
   settings = {"preset": preset, **(_REICH if mode == "qp" else {"x264-params": f"asm={_repeatable_code()}"})}
   options = {"mode": mode, "chroma": chroma, "preset": preset, "extra": extra}
@@ -136,7 +137,7 @@ def hevc(*, mode: str = "qp", chroma: int = 420, preset: str = "medium", extra: 
   Sides are padded to 72 pixels: x265 4.2 codes rows of up to 64 differently every time, and its rate control writes
   past the end of its buffers where they are shorter than 50.
   """
-  _choice("hevc", "preset", preset, _PRESETS)
+  choice("hevc", "preset", preset, _PRESETS)
   single = "log-level=none:info=0:pools=none:frame-threads=1"
   options = {"mode": mode, "chroma": chroma, "preset": preset, "extra": extra}
   settings = {"preset": preset, "x265-params": single}
@@ -145,7 +146,7 @@ def hevc(*, mode: str = "qp", chroma: int = 420, preset: str = "medium", extra: 
 
 def av1(*, mode: str = "qp", preset: int = 8, extra: str = "") -> VideoCodec:
   """AV1 by SVT-AV1, which codes 4:2:0 only. `preset` runs from 0, small files, to 13."""
-  _choice("av1", "preset", preset, range(14))
+  choice("av1", "preset", preset, range(14))
   options = {"mode": mode, "preset": preset, "extra": extra}
   settings = {"preset": str(preset), "svtav1-params": "lp=1"}
   levels = (63, 60, 55, 50, 45, 40, 35, 30, 25, 20, 15, 10, 5, 1)
@@ -154,7 +155,7 @@ def av1(*, mode: str = "qp", preset: int = 8, extra: str = "") -> VideoCodec:
 
 def vp9(*, mode: str = "qp", chroma: int = 420, speed: int = 1, extra: str = "") -> VideoCodec:
   """VP9 by libvpx. `speed` runs from 0, small files, to 8; 'qp' holds the quantiser where 'crf' lets it vary."""
-  _choice("vp9", "speed", speed, range(9))
+  choice("vp9", "speed", speed, range(9))
   options = {"mode": mode, "chroma": chroma, "speed": speed, "extra": extra}
   levels = (63, 60, 55, 50, 45, 40, 35, 30, 25, 20, 15, 10, 5, 0)
   return _codec("vp9", ("libvpx-vp9", "vp9"), options, {"cpu-used": str(speed), "b": "0"}, levels)
@@ -170,8 +171,8 @@ def _codec(
   smallest: int = 2,
 ) -> VideoCodec:
   mode, chroma = options["mode"], options.get("chroma", 420)
-  _choice(name, "mode", mode, ("qp", "crf"))
-  _choice(name, "chroma", chroma, (420, 444))
+  choice(name, "mode", mode, ("qp", "crf"))
+  choice(name, "chroma", chroma, (420, 444))
   level_keys = ("crf", "qmin", "qmax") if (name, mode) == ("vp9", "qp") else (mode,)  # libvpx has no qp of its own
   extra = _parse_extra(name, options["extra"], {*settings, *level_keys, "threads"})
   codec = VideoCodec(name, *libraries, levels, mode, is_whole, chroma, smallest, options, settings | extra, level_keys)
@@ -201,11 +202,6 @@ def _try(codec: VideoCodec) -> None:
     codec.open_encoder(64, 64, codec.levels[0])
   except CodecError as error:
     raise SpecError(str(error)) from error
-
-
-def _choice(codec: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
-  if isinstance(value, bool) or value not in allowed:
-    raise SpecError(f"{codec}({option}={value}): expected one of {', '.join(map(str, allowed))}")
 
 
 # -------------------------------------------------------------------------------------------------- versions
