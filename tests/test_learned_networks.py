@@ -303,7 +303,7 @@ def test_scales_below_the_bound_learn_only_to_grow():
   np.testing.assert_array_equal(grad(jnp.asarray([0.5, 0.5, 2.0])), [0, -1, 1])
 
 
-# ---------------------------------------------------------------------------------------------------- training
+# ------------------------------------------------------------------------------------------ training, many rates
 
 
 def test_modes_of_quantisation():
@@ -333,3 +333,35 @@ def test_every_parameter_but_quantiles_learns(name):
   still = {path for path, grad in grads.items() if not np.abs(grad).max() > 0}
   assert still == {"params/entropy_bottleneck/quantiles"}
   assert all(np.isfinite(grad).all() for grad in grads.values())
+
+
+@functools.cache
+def gained():
+  """(network, variables, gains) of the narrow mbt2018-mean with three levels, the last of them fine."""
+  network, steps = load_network("mbt2018-mean").build(n=8, m=12, levels=3), np.float32([[-1], [0], [3]])
+  gains = 0.3 * seeded.normal("gains", (3, 12)) + steps
+  own = {"gain_y.log_gain": gains, "gain_y.log_inverse": -gains}
+  own |= dict.fromkeys(("gain_z.log_gain", "gain_z.log_inverse"), np.zeros((3, 8), np.float32))
+  picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  template = jax.eval_shape(network.init, jax.random.key(0), picture, level=jax.ShapeDtypeStruct((1,), jnp.float32))
+  return network, convert.to_variables({**narrow("mbt2018-mean")[2], **own}, keys.RULES, template), gains
+
+
+def test_levels_are_rates_and_a_level_between_lies_between():
+  network, variables, gains = gained()
+  x, level = np.repeat(learned_cases.picture()[:, :64, :64], 4, 0), jnp.asarray([0.0, 1.0, 1.5, 2.0])
+  done = compiled(network.apply)(variables, x, level=level)
+  plain = done.latents["y"][1] * np.exp(-gains[1])
+  factors = np.exp(np.stack([gains[0], gains[1], (gains[1] + gains[2]) / 2, gains[2]]))
+  np.testing.assert_allclose(done.latents["y"], plain * factors[:, None, None], rtol=1e-4, atol=1e-4)
+  whole = compiled(functools.partial(network.apply, method="synthesis"))(variables, done.latents["y"], level)
+  np.testing.assert_allclose(whole[1:], whole[:-1], atol=1e-4)  # not rounded, all are the same picture
+  assert (np.diff(np.square(done.x_hat - whole).mean((1, 2, 3))) < 0).all()
+
+
+def test_a_level_goes_with_levels():
+  network, variables, _ = gained()
+  with pytest.raises(SpecError, match="MeanScaleHyperprior: built with levels=3, and none was given"):
+    jax.eval_shape(network.apply, variables, learned_cases.picture())
+  with pytest.raises(SpecError, match="levels=0, and one was given"):
+    jax.eval_shape(narrow("mbt2018")[0].apply, narrow("mbt2018")[1], learned_cases.picture(), level=jnp.zeros(1))

@@ -90,7 +90,8 @@ def main(names: list[str]) -> None:
     np.savez_compressed(HERE / f"{name}.npz", **found)
     spread = {key: [f"{v:.3g}" for v in (value.min(), value.std(), value.max())] for key, value in found.items()}
     print(f"{name}: {(HERE / f'{name}.npz').stat().st_size} bytes, {found['n_bytes']} coded", spread)
-  (HERE / "state_dicts.json").write_text(json.dumps(state_dicts(), indent=1) + "\n")
+  lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in state_dicts().items()]
+  (HERE / "state_dicts.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ bmshj2018-hyperprior   the same paper; mbt2018-mean: Minnen et al. 2018 (arXiv:1
     h_a  y ─3×3─·─5×5 /2─·─5×5 /2─▶ z[b h/64 w/64 n]             h_s  its mirror image, to m or 2m channels
 
 Each network takes pictures whose sides are multiples of its `stride`. `__call__` is what training needs; a codec calls
-the parts, which are methods: `apply(variables, x, method="analysis")`.
+the parts, which are methods: `apply(variables, x, method="analysis")`. With `levels`, latents pass gain units
+(`gain.py`) on leaving g_a and h_a and on entering g_s and h_s, and those four take the level of each picture.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ import jax
 import jax.numpy as jnp
 
 from robust_compress.codecs.learned.networks.factorized import EntropyBottleneck
+from robust_compress.codecs.learned.networks.gain import Gain
 from robust_compress.codecs.learned.networks.gaussian import Gaussian, Mixture, quantise
 from robust_compress.codecs.learned.networks.layers import GDN, Activation, Conv, Deconv, leaky_relu
+from robust_compress.types import SpecError
 
 
 class Coding(NamedTuple):
@@ -51,12 +54,14 @@ class Autoencoder(nn.Module):
     m: channels of y.
     dtype: of the transforms. Latents, priors and reconstructions are float32 in any case.
     param_dtype: of the parameters.
+    levels: of the gain units; 0, as published: none, and no level is taken.
   """
 
   n: int
   m: int
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
+  levels: int = 0
 
   stride: ClassVar[int] = 16  # sides of pictures must be multiples
 
@@ -66,6 +71,7 @@ class Autoencoder(nn.Module):
 
   def setup(self) -> None:
     self.g_a, self.g_s = self.transforms()
+    self.gain_y = Gain(self.levels, self.m, self.param_dtype)
     self.entropy_bottleneck = EntropyBottleneck(self.m, self.param_dtype)
 
   def transforms(self) -> tuple[nn.Sequential, nn.Sequential]:
@@ -77,13 +83,22 @@ class Autoencoder(nn.Module):
     up = [deconv(n), igdn(), deconv(n), igdn(), deconv(n), igdn(), deconv(3)]
     return nn.Sequential(down), nn.Sequential(up)
 
-  def analysis(self, x: jax.Array) -> jax.Array:
-    """float[b h w 3] in 0…1 to latents y, float32[b h/16 w/16 m]."""
-    return self.g_a(x.astype(self.dtype)).astype(jnp.float32)
+  def analysis(self, x: jax.Array, level: jax.Array | None = None) -> jax.Array:
+    """float[b h w 3] in 0…1 to latents y, float32[b h/16 w/16 m]. `level`: float32[b], where there are levels."""
+    y = self.g_a(x.astype(self.dtype)).astype(jnp.float32)
+    return self.gain_y(y, level) if self._has(level) else y
 
-  def synthesis(self, y_hat: jax.Array) -> jax.Array:
+  def synthesis(self, y_hat: jax.Array, level: jax.Array | None = None) -> jax.Array:
     """float[b h/16 w/16 m] to float32[b h w 3], not clipped."""
+    y_hat = self.gain_y.inverse(y_hat, level) if self._has(level) else y_hat
     return self.g_s(y_hat.astype(self.dtype)).astype(jnp.float32)
+
+  def _has(self, level: jax.Array | None) -> bool:
+    """Whether a level is given, as it must be where there are any."""
+    if (level is None) == bool(self.levels):
+      given = "none was given" if level is None else "one was given"
+      raise SpecError(f"{type(self).__name__}: built with levels={self.levels}, and {given}; a level goes with levels")
+    return level is not None
 
   def auxiliary_loss(self) -> jax.Array:
     """See `EntropyBottleneck`."""
@@ -97,12 +112,12 @@ class Autoencoder(nn.Module):
 class FactorizedPrior(Autoencoder):
   """bmshj2018-factorized."""
 
-  def __call__(self, x: jax.Array, mode: str = "round") -> Coding:
-    """float[b h w 3] in 0…1, quantised in a mode of `gaussian.quantise`."""
-    y = self.analysis(x)
+  def __call__(self, x: jax.Array, mode: str = "round", level: jax.Array | None = None) -> Coding:
+    """float[b h w 3] in 0…1, quantised in a mode of `gaussian.quantise`, at float32[b] levels where there are any."""
+    y = self.analysis(x, level)
     y_hat, y_rate = self.quantise(y, mode, self.entropy_bottleneck.medians())
     likelihoods = {"y": self.entropy_bottleneck.likelihood(y_rate)}
-    return Coding(self.synthesis(y_hat), likelihoods, {"y": y, "y_hat": y_hat}, None)
+    return Coding(self.synthesis(y_hat, level), likelihoods, {"y": y, "y_hat": y_hat}, None)
 
 
 class ScaleHyperprior(Autoencoder):
@@ -113,6 +128,8 @@ class ScaleHyperprior(Autoencoder):
   def setup(self) -> None:
     self.g_a, self.g_s = self.transforms()
     self.h_a, self.h_s = self.hyper_transforms()
+    self.gain_y = Gain(self.levels, self.m, self.param_dtype)
+    self.gain_z = Gain(self.levels, self.n, self.param_dtype)
     self.entropy_bottleneck = EntropyBottleneck(self.n, self.param_dtype)
 
   def hyper_transforms(self) -> tuple[nn.Sequential, nn.Sequential]:
@@ -125,26 +142,33 @@ class ScaleHyperprior(Autoencoder):
     first, *rest = Conv(self.n, **self.types), *(Conv(self.n, 5, 2, **self.types) for _ in range(2))
     return nn.Sequential([first, activation, rest[0], activation, rest[1]])
 
-  def hyper_analysis(self, y: jax.Array) -> jax.Array:
-    """Latents y to z, float32[b h/64 w/64 n]. Of y only the size counts."""
-    return self.h_a(jnp.abs(y)).astype(jnp.float32)
+  def hyper_analysis(self, y: jax.Array, level: jax.Array | None = None) -> jax.Array:
+    """Latents y to z, float32[b h/64 w/64 n]."""
+    z = self.h_a(self.seen_of(y).astype(self.dtype)).astype(jnp.float32)
+    return self.gain_z(z, level) if self._has(level) else z
 
-  def hyper_synthesis(self, z_hat: jax.Array) -> jax.Array:
+  def seen_of(self, y: jax.Array) -> jax.Array:
+    """What h_a sees of y: its size, where only the scale is foretold."""
+    return jnp.abs(y)
+
+  def hyper_synthesis(self, z_hat: jax.Array, level: jax.Array | None = None) -> jax.Array:
     """z[b h/64 w/64 n] to float32[b h/16 w/16 ·], from which `prior` makes Gaussians."""
-    return self.h_s(z_hat).astype(jnp.float32)
+    z_hat = self.gain_z.inverse(z_hat, level) if self._has(level) else z_hat
+    return self.h_s(z_hat.astype(self.dtype)).astype(jnp.float32)
 
   def prior(self, features: jax.Array) -> Gaussian | Mixture:
     """What `hyper_synthesis` gave, to Gaussians of y."""
     return Gaussian(jnp.zeros_like(features), features)
 
-  def __call__(self, x: jax.Array, mode: str = "round") -> Coding:
-    """float[b h w 3] in 0…1, quantised in a mode of `gaussian.quantise`."""
-    y = self.analysis(x)
-    z = self.hyper_analysis(y)
+  def __call__(self, x: jax.Array, mode: str = "round", level: jax.Array | None = None) -> Coding:
+    """float[b h w 3] in 0…1, quantised in a mode of `gaussian.quantise`, at float32[b] levels where there are any."""
+    y = self.analysis(x, level)
+    z = self.hyper_analysis(y, level)
     z_hat, z_rate = self.quantise(z, mode, self.entropy_bottleneck.medians())
-    y_hat, y_rate, prior = self._foretell(y, self.hyper_synthesis(z_hat), mode)
+    y_hat, y_rate, prior = self._foretell(y, self.hyper_synthesis(z_hat, level), mode)
     likelihoods = {"y": prior.likelihood(y_rate), "z": self.entropy_bottleneck.likelihood(z_rate)}
-    return Coding(self.synthesis(y_hat), likelihoods, {"y": y, "y_hat": y_hat, "z": z, "z_hat": z_hat}, prior)
+    latents = {"y": y, "y_hat": y_hat, "z": z, "z_hat": z_hat}
+    return Coding(self.synthesis(y_hat, level), likelihoods, latents, prior)
 
   def _foretell(self, y: jax.Array, features: jax.Array, mode: str) -> tuple[jax.Array, jax.Array, Gaussian | Mixture]:
     """(ŷ, ỹ, the prior of ỹ)."""
@@ -160,9 +184,9 @@ class MeanScaleHyperprior(ScaleHyperprior):
     layers = [layer(width, **self.types) for layer, width in up]
     return self._hyper_analysis(leaky_relu), nn.Sequential([layers[0], leaky_relu, layers[1], leaky_relu, layers[2]])
 
-  def hyper_analysis(self, y: jax.Array) -> jax.Array:
-    """Latents y to z, float32[b h/64 w/64 n]."""
-    return self.h_a(y).astype(jnp.float32)
+  def seen_of(self, y: jax.Array) -> jax.Array:
+    """All of it."""
+    return y
 
   def prior(self, features: jax.Array) -> Gaussian | Mixture:
     scales, means = jnp.split(features, 2, axis=-1)

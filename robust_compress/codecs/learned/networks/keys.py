@@ -2,7 +2,8 @@
 
 A digit of theirs is `layers_` and the digit of ours, since both count the steps of a sequence alike; a network uses the
 lines whose path it has, and `convert` refuses what is then left over or unfilled. `RULES` holds the names of
-CompressAI 1.2.8, both ways; `READING` also the older names, which published files may carry.
+CompressAI 1.2.8, both ways, and of our gain units, which it lacks; `READING` also the older names, which published
+files may carry.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ RULES: tuple[Rule, ...] = (
     for theirs, ours in _BOTTLENECK.items()
   ),
   Rule("entropy_bottleneck.quantiles", "params/entropy_bottleneck/quantiles"),
+  *(Rule(f"gain_{x}.log_{of}", f"params/gain_{x}/log_{of}") for x in "yz" for of in ("gain", "inverse")),
   *(Rule(name, "", "ignored") for name in _CONSTANTS),
 )
 
