@@ -12,9 +12,8 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from robust_compress import allocator, files, provenance
+from robust_compress.ahead import ahead
 from robust_compress.data import shards
 from robust_compress.data.shards import Manifest, Plan, ShardWriter
 from robust_compress.job import CHUNK, Item, Job, code, parts
@@ -89,10 +89,10 @@ def code_shards(
   n_workers = n_workers or provenance.n_cores()
   chunk = CHUNK if job.codec.batched else min(CHUNK, 1 + len(job.source) // (4 * n_workers))
   n_missing = sum(len(job.plan.positions(shard)) for shard in missing)
-  work = (part for shard in missing for part in parts(job.plan.positions(shard), chunk))
+  work = ((part,) for shard in missing for part in parts(job.plan.positions(shard), chunk))
   with (
     ThreadPoolExecutor(n_workers, "compress") as pool,
-    closing(_ahead(pool, functools.partial(code, job), work, 2 * n_workers)) as results,
+    closing(ahead(pool, functools.partial(code, job), work, 2 * n_workers)) as results,
     tqdm(total=n_done + n_missing, initial=n_done, desc=job.name, unit=" pictures", disable=not progress) as bar,
   ):
     for shard in missing:
@@ -193,23 +193,6 @@ def _stands(job: Job, shard: int, manifest: Manifest | None, verify: bool) -> bo
 
 
 # ----------------------------------------------------------------------------------------- blobs to shards
-
-
-def _ahead(
-  pool: Executor, function: Callable[[Sequence[int]], list[Item]], work: Iterable[Sequence[int]], n_ahead: int
-) -> Iterator[list[Item]]:
-  """Results in the order of `work`, of which at most `n_ahead` are in work or waiting."""
-  pending: deque[Future[list[Item]]] = deque()
-  try:
-    for part in work:
-      if len(pending) == n_ahead:
-        yield pending.popleft().result()
-      pending.append(pool.submit(function, part))
-    while pending:
-      yield pending.popleft().result()
-  finally:
-    for future in pending:
-      future.cancel()
 
 
 def _write_shard(job: Job, shard: int, results: Iterable[list[Item]], bar: tqdm) -> None:

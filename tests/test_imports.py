@@ -28,15 +28,16 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   **dict.fromkeys(CORE - {"files"}, TYPES | {"files"}),
   **dict.fromkeys(("codecs", "models", "tasks"), BELOW),
   "data": BELOW | {"codecs"},
+  "ahead": set(),
   "allocator": set(),
   "parallel": TYPES | {"allocator"},
   **dict.fromkeys(("state", "optim"), TYPES),
   "metric_writers": TYPES | {"files"},
   "job": BELOW | {"data", "codecs"},
-  "compress": BELOW | {"allocator", "data", "job"},
+  "compress": BELOW | {"ahead", "allocator", "data", "job"},
   "beam": BELOW | {"data", "job", "compress"},
   **dict.fromkeys(("foreign", "foreign_worker"), TYPES | {"codecs", "foreign_worker"}),
-  "inspect": BELOW | {"data", "codecs", "foreign", "report"},  # of the report: how figures and tables look
+  "inspect": BELOW | {"ahead", "data", "codecs", "foreign", "report"},  # of the report: how figures and tables look
   "train": BUILT,
   "evaluate": BUILT,
   "report": BELOW - {"convert", "files"},

@@ -19,10 +19,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from robust_compress import provenance
+from robust_compress.ahead import ahead
 from robust_compress.data import image_ops
 from robust_compress.data.sources import ViewedSource
 from robust_compress.inspect import jpeg_header, recompression
-from robust_compress.inspect.pictures import ahead
 from robust_compress.types import CodecError, DataError, Source
 
 SAMPLE, TRACED = 2000, 200  # pictures whose files are read, and of these whose pixels are

@@ -7,19 +7,13 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, TypeVar
 
 from robust_compress.data import files, sources
 from robust_compress.data.clips import ClipFiles, Example
 from robust_compress.inspect.clip_files import VIDEOS, readable
 from robust_compress.specs import parse_data
 from robust_compress.types import DataError, Source, SpecError
-
-T = TypeVar("T")
 
 
 def open_pictures(text: str, data_dir: str | os.PathLike = "data") -> Source:
@@ -56,18 +50,3 @@ def below(folder: Path) -> Source:
   if any(path.suffix.lower() in VIDEOS for path in paths):
     return ClipFiles(tuple(Example(name, readable(path)) for name, path in zip(ids, paths)))
   return files.FileSource(tuple(map(files.File, ids, paths)))
-
-
-def ahead(pool: Executor, function: Callable[..., T], parts: Iterable[Any], n_ahead: int) -> Iterator[T]:
-  """`function(*part)` of each part, in order; at most `n_ahead` are in work or waiting, so memory has a bound."""
-  pending: deque[Future[T]] = deque()
-  try:
-    for part in parts:
-      if len(pending) == n_ahead:
-        yield pending.popleft().result()
-      pending.append(pool.submit(function, *part))
-    while pending:
-      yield pending.popleft().result()
-  finally:
-    for future in pending:
-      future.cancel()

@@ -21,9 +21,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from robust_compress import codecs, files, provenance
+from robust_compress.ahead import ahead
 from robust_compress.inspect import quality
 from robust_compress.inspect.measurements import Log, Measurement, content_of
-from robust_compress.inspect.pictures import ahead
 from robust_compress.inspect.sweeps import Sweep
 from robust_compress.types import Clip, CodecError, DataError, Point, Source, SpecError
 
