@@ -116,7 +116,7 @@ def warnings(summary: Summary) -> list[str]:
   if len(lossy) > 1 or (lossy and sum(lossy.values()) < summary.n_read):
     found.append("originals are of several kinds, lossy ones among them: curves mix their histories.")
   if summary.n_unreadable:
-    found.append(f"{summary.n_unreadable} files cannot be read; audit.csv names them.")
+    found.append(f"{summary.n_unreadable} files cannot be read; audit.csv, which --output writes, names them.")
   return found
 
 
