@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from robust_compress import specs
 from robust_compress.codecs.learned.networks.factorized import LIKELIHOOD_BOUND
 from robust_compress.codecs.learned.networks.layers import lower_bound
+from robust_compress.codecs.learned.tables import SCALE_BOUND
 
-SCALE_BOUND = 0.11  # a narrower Gaussian is taken as one of this width
 MODES = ("round", "noise", "ste")
 
 
@@ -29,7 +29,7 @@ class Gaussian(NamedTuple):
   """One a latent. Its symbols are counted from the mean: ŷ = round(y − mean) + mean."""
 
   means: jax.Array  # float32[b h w m]
-  scales: jax.Array  # float32[b h w m], any numbers: bounded by SCALE_BOUND where they are used
+  scales: jax.Array  # float32[b h w m], any numbers: those below SCALE_BOUND count as that
 
   @property
   def centre(self) -> jax.Array:

@@ -23,6 +23,7 @@ from jax import lax
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default
 leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 PEDESTAL = 2.0**-36  # GDN keeps √(p + PEDESTAL), whose gradient stays finite at p = 0
+Activation = Callable[[jax.Array], jax.Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -152,6 +153,3 @@ def _beta_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 def _gamma_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
   return jnp.sqrt(0.1 * jnp.eye(shape[0], dtype=dtype) + PEDESTAL)
-
-
-Activation = Callable[[jax.Array], jax.Array]
