@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
   args, overrides = parser.parse_known_args(argv)
   if args.jobs < 1:
     parser.error(f"--jobs={args.jobs}: expected at least 1")
-  signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as by Ctrl-C
+  for number in (signal.SIGTERM, signal.SIGINT):  # stop as by Ctrl-C, which scripts ignore for what they start with '&'
+    signal.signal(number, signal.default_int_handler)
   try:
     jobs = plan(args.config, args.directory, overrides)
     slots = args.gpus.split(",") if args.gpus else [f"job {index}" for index in range(args.jobs)]
