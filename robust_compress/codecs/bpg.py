@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 import av
 import numpy as np
 
-from robust_compress.codecs import bpg_container, bpg_programs, colour, frames, video_frames, video_stream
+from robust_compress.codecs import bpg_container, bpg_programs, checks, colour, frames, video_frames, video_stream
 from robust_compress.codecs.bpg_container import Contents
 from robust_compress.codecs.colour import Layout
-from robust_compress.codecs.pillow import choice
-from robust_compress.specs import format_call, format_number
-from robust_compress.types import Clip, CodecError, Coded, LevelError
+from robust_compress.specs import format_call
+from robust_compress.types import Clip, CodecError, Coded
 
 # One I frame, and what the container takes for granted; threads would only be in each other's way.
 _SETTINGS = "keyint=1:repeat-headers=1:info=0:rect=1:amp=1:pools=none:wpp=0:frame-threads=1:log-level=none"
@@ -57,7 +56,7 @@ class BpgCodec:
   def __post_init__(self):
     choices = {"chroma": (420, 444), "depth": (8, 10), "preset": bpg_programs.PRESETS, "backend": ("builtin", "libbpg")}
     for option, allowed in choices.items():
-      choice(self.name, option, getattr(self, option), allowed)
+      checks.choice(self.name, option, getattr(self, option), allowed)
     if self.backend == "libbpg":
       bpg_programs.version()
 
@@ -67,9 +66,7 @@ class BpgCodec:
     return f"{format_call(self.name, options)}, {libraries}"
 
   def check_level(self, level: float) -> None:
-    if not 0 <= level <= 51 or level != int(level):
-      whole = "in whole numbers " if 0 <= level <= 51 else ""
-      raise LevelError(f"bpg@{format_number(level)}: QP runs {whole}from 51 to 0")
+    checks.level(self.name, level, (51, 0), "QP", is_whole=True)
 
   def encode(self, clips: Sequence[Clip], levels: Sequence[float]) -> list[Coded]:
     """uint8[t h w 3] clips to files, one level each. Releases the GIL while it codes."""

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from robust_compress.codecs import frames
-from robust_compress.codecs.pillow import PillowCodec, choice
+from robust_compress.codecs import checks, frames
+from robust_compress.codecs.pillow import PillowCodec
 from robust_compress.types import CodecError, SpecError
 
 _LEVELS = (0, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99)
@@ -43,7 +43,7 @@ def jxl(*, effort: int = 7) -> PillowCodec:
 
   Quality is libjxl's: 90 is the Butteraugli distance 1, and every ten below it about one more. 100 would be lossless.
   """
-  choice("jxl", "effort", effort, range(1, 10))
+  checks.choice("jxl", "effort", effort, range(1, 10))
   plugin, library = _extra("jxl", "pillow_jxl", "jxl")
   plugin.JpegXLImagePlugin.DECODE_THREADS = 0  # pictures are coded in many threads at once already
   save = {"effort": effort, "num_threads": 0}
@@ -101,7 +101,7 @@ def _jxl_codestream(file: bytes) -> bytes:
 
 def heic(*, chroma: int = 420) -> PillowCodec:
   """HEIC as phones write it: HEVC intra by x265 in libheif's container, decoded by libde265. 420 or 444."""
-  choice("heic", "chroma", chroma, (420, 444))
+  checks.choice("heic", "chroma", chroma, (420, 444))
   plugin, library = _extra("heic", "pillow_heif", "heic")
   plugin.register_heif_opener(thumbnails=False, decode_threads=1)
   info = plugin.libheif_info()

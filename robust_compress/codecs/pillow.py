@@ -17,9 +17,9 @@ import numpy as np
 import PIL
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError, features
 
-from robust_compress.codecs import frames
-from robust_compress.specs import format_call, format_number
-from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError
+from robust_compress.codecs import checks, frames
+from robust_compress.specs import format_call
+from robust_compress.types import Clip, CodecError, Coded
 
 _END = b"\xff\xd9"  # end of image, end of codestream
 
@@ -54,11 +54,7 @@ class PillowCodec:
     return f"{format_call(self.name, self.options)}, pillow {PIL.__version__}, {self.libraries}"
 
   def check_level(self, level: float) -> None:
-    low, high = self.levels[0], self.levels[-1]
-    if not low <= level <= high or (self.unit == "quality" and level != int(level)):
-      whole = "in whole numbers " if self.unit == "quality" and low <= level <= high else ""
-      bounds = f"from {format_number(low)} to {format_number(high)}"
-      raise LevelError(f"{self.name}@{format_number(level)}: {self.unit} runs {whole}{bounds}")
+    checks.level(self.name, level, (self.levels[0], self.levels[-1]), self.unit, self.unit == "quality")
 
   def encode(self, clips: Sequence[Clip], levels: Sequence[float]) -> list[Coded]:
     """uint8[t h w 3] clips to files, one level each. Releases the GIL while it codes (JPEG 2000 does not)."""
@@ -115,7 +111,7 @@ def jpeg(
   Quality 0 is no level: libjpeg makes it 1, and Pillow 75. `backend=imagecodecs` codes equal bytes and pixels sooner,
   where the extra is installed that brings it.
   """
-  choice("jpeg", "backend", backend, ("pillow", "imagecodecs"))
+  checks.choice("jpeg", "backend", backend, ("pillow", "imagecodecs"))
   save = {"subsampling": _subsampling("jpeg", subsampling), "optimize": optimize, "progressive": progressive}
   levels = (1, 5, 10, 15, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95, 100)
   library = f"libjpeg-turbo {features.version('libjpeg_turbo') or 'absent, libjpeg ' + str(features.version('jpg'))}"
@@ -130,7 +126,7 @@ def jpeg(
 
 def webp(*, method: int = 4) -> PillowCodec:
   """Lossy WebP (always 4:2:0). `method` runs from 0, fast, to 6, small files."""
-  choice("webp", "method", method, range(7))
+  checks.choice("webp", "method", method, range(7))
   levels = (0, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
   library = f"libwebp {features.version('webp')}"
   return PillowCodec("webp", "WEBP", levels, "quality", library, {"method": method}, {"method": method})
@@ -138,7 +134,7 @@ def webp(*, method: int = 4) -> PillowCodec:
 
 def avif(*, speed: int = 6, subsampling: int = 420) -> PillowCodec:
   """AVIF by libaom. `speed` runs from 0, small files, to 10. One thread a picture: more would change the bytes."""
-  choice("avif", "speed", speed, range(11))
+  checks.choice("avif", "speed", speed, range(11))
   sampling = _subsampling("avif", subsampling)
   levels = (0, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
   coders = ", ".join(f"{name} {AvifImagePlugin.get_codec_version(name)}" for name in ("aom", "dav1d"))
@@ -157,12 +153,6 @@ def jpeg2000() -> PillowCodec:
   return PillowCodec("jpeg2000", "JPEG2000", levels, "PSNR in dB", f"openjpeg {features.version('jpg_2000')}", {}, save)
 
 
-def choice(codec: str, option: str, value: Any, allowed: Sequence[Any]) -> None:
-  """Raises SpecError, naming the choices, for a value that is none of them."""
-  if isinstance(value, bool) or value not in allowed:
-    raise SpecError(f"{codec}({option}={value}): expected one of {', '.join(map(str, allowed))}")
-
-
 def _subsampling(codec: str, value: int) -> str:
-  choice(codec, "subsampling", value, (420, 444))
+  checks.choice(codec, "subsampling", value, (420, 444))
   return {420: "4:2:0", 444: "4:4:4"}[value]

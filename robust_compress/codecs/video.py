@@ -19,10 +19,9 @@ from typing import Any
 import av
 import numpy as np
 
-from robust_compress.codecs import frames, video_frames, video_stream
-from robust_compress.codecs.pillow import choice
+from robust_compress.codecs import checks, frames, video_frames, video_stream
 from robust_compress.specs import format_call, format_number
-from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError
+from robust_compress.types import Clip, CodecError, Coded, SpecError
 
 os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 tells its settings on stderr, clip by clip, unless told not to
 
@@ -59,11 +58,7 @@ class VideoCodec:
     return f"{format_call(self.name, self.options)}, {_libraries(self.encoder)}"
 
   def check_level(self, level: float) -> None:
-    high, low = self.levels[0], self.levels[-1]
-    if not low <= level <= high or (self.is_whole and level != int(level)):
-      whole = "in whole numbers " if low <= level <= high else ""
-      bounds = f"{whole}from {format_number(low)} to {format_number(high)}"
-      raise LevelError(f"{self.name}@{format_number(level)}: {self.mode.upper()} runs {bounds}")
+    checks.level(self.name, level, (self.levels[-1], self.levels[0]), self.mode.upper(), self.is_whole)
 
   def encode(self, clips: Sequence[Clip], levels: Sequence[float]) -> list[Coded]:
     """uint8[t h w 3] clips to blobs, one level each. Releases the GIL while it codes."""
@@ -116,8 +111,8 @@ def h264(*, mode: str = "qp", chroma: int | None = None, preset: str = "medium",
     preset: x264's, 'ultrafast' to 'placebo'.
     extra: more of the encoder's options by their FFmpeg names, as 'bf=0 refs=1'.
   """
-  choice("h264", "mode", mode, ("qp", "crf"))
-  choice("h264", "preset", preset, _PRESETS)
+  checks.choice("h264", "mode", mode, ("qp", "crf"))
+  checks.choice("h264", "preset", preset, _PRESETS)
   chroma = {"qp": 444, "crf": 420}[mode] if chroma is None else chroma
   settings = {"preset": preset, **(_REICH if mode == "qp" else {"x264-params": f"asm={_repeatable_code()}"})}
   options = {"mode": mode, "chroma": chroma, "preset": preset, "extra": extra}
@@ -137,7 +132,7 @@ def hevc(*, mode: str = "qp", chroma: int = 420, preset: str = "medium", extra: 
   Sides are padded to 72 pixels: x265 4.2 codes rows of up to 64 differently every time, and its rate control writes
   past the end of its buffers where they are shorter than 50.
   """
-  choice("hevc", "preset", preset, _PRESETS)
+  checks.choice("hevc", "preset", preset, _PRESETS)
   single = "log-level=none:info=0:pools=none:frame-threads=1"
   options = {"mode": mode, "chroma": chroma, "preset": preset, "extra": extra}
   settings = {"preset": preset, "x265-params": single}
@@ -146,7 +141,7 @@ def hevc(*, mode: str = "qp", chroma: int = 420, preset: str = "medium", extra: 
 
 def av1(*, mode: str = "qp", preset: int = 8, extra: str = "") -> VideoCodec:
   """AV1 by SVT-AV1, which codes 4:2:0 only. `preset` runs from 0, small files, to 13."""
-  choice("av1", "preset", preset, range(14))
+  checks.choice("av1", "preset", preset, range(14))
   options = {"mode": mode, "preset": preset, "extra": extra}
   settings = {"preset": str(preset), "svtav1-params": "lp=1"}
   levels = (63, 60, 55, 50, 45, 40, 35, 30, 25, 20, 15, 10, 5, 1)
@@ -155,7 +150,7 @@ def av1(*, mode: str = "qp", preset: int = 8, extra: str = "") -> VideoCodec:
 
 def vp9(*, mode: str = "qp", chroma: int = 420, speed: int = 1, extra: str = "") -> VideoCodec:
   """VP9 by libvpx. `speed` runs from 0, small files, to 8; 'qp' holds the quantiser where 'crf' lets it vary."""
-  choice("vp9", "speed", speed, range(9))
+  checks.choice("vp9", "speed", speed, range(9))
   options = {"mode": mode, "chroma": chroma, "speed": speed, "extra": extra}
   levels = (63, 60, 55, 50, 45, 40, 35, 30, 25, 20, 15, 10, 5, 0)
   return _codec("vp9", ("libvpx-vp9", "vp9"), options, {"cpu-used": str(speed), "b": "0"}, levels)
@@ -171,8 +166,8 @@ def _codec(
   smallest: int = 2,
 ) -> VideoCodec:
   mode, chroma = options["mode"], options.get("chroma", 420)
-  choice(name, "mode", mode, ("qp", "crf"))
-  choice(name, "chroma", chroma, (420, 444))
+  checks.choice(name, "mode", mode, ("qp", "crf"))
+  checks.choice(name, "chroma", chroma, (420, 444))
   level_keys = ("crf", "qmin", "qmax") if (name, mode) == ("vp9", "qp") else (mode,)  # libvpx has no qp of its own
   extra = _parse_extra(name, options["extra"], {*settings, *level_keys, "threads"})
   codec = VideoCodec(name, *libraries, levels, mode, is_whole, chroma, smallest, options, settings | extra, level_keys)

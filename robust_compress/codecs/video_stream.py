@@ -18,12 +18,11 @@ import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from robust_compress.codecs import frames, nal
+from robust_compress.codecs import frames, nal, varint
 from robust_compress.types import CodecError
 
 TAGS = {"h264": 0xD1, "hevc": 0xD2, "av1": 0xD3, "vp9": 0xD4}  # another layout would take another first digit
 _CHECKSUM_BYTES = 3
-_MAX_VARINT_BYTES = 5
 
 
 class Header(NamedTuple):
@@ -39,7 +38,7 @@ class Header(NamedTuple):
 def pack(header: Header, stream: bytes) -> bytes:
   """One blob."""
   _, *numbers = header
-  start = bytes([TAGS[header.codec]]) + b"".join(map(_varint, numbers))
+  start = bytes([TAGS[header.codec]]) + b"".join(map(varint.write, numbers))
   return start + _checksum(start, stream) + stream
 
 
@@ -61,7 +60,7 @@ def join(codec: str, packets: Iterable[bytes]) -> bytes:
   if codec in _NAL_HEADER_BYTES:
     return nal.join(unit for unit in nal.split(b"".join(packets)) if not _is_letter(codec, unit))
   if codec == "vp9":
-    return b"".join(_varint(len(packet)) + packet for packet in packets)
+    return b"".join(varint.write(len(packet)) + packet for packet in packets)
   return b"".join(packets)
 
 
@@ -78,31 +77,13 @@ def _read_header(blob: bytes, codec: str) -> tuple[Header, int]:
     raise CodecError(f"{codec}: {len(blob)} bytes are not a clip of this codec; expected its tag, {TAGS[codec]:#x}")
   numbers, at = [], 1
   for _ in Header._fields[1:]:
-    number, at = _read_varint(codec, blob, at)
+    number, at = varint.read(codec, blob, at)
     numbers.append(number)
   return Header(codec, *numbers), at
 
 
 def _checksum(start: bytes, stream: bytes) -> bytes:
   return (zlib.crc32(stream, zlib.crc32(start)) & 0xFFFFFF).to_bytes(_CHECKSUM_BYTES, "little")
-
-
-def _varint(number: int) -> bytes:
-  digits = bytearray()
-  while number > 127:
-    digits.append(number & 127 | 128)
-    number >>= 7
-  return bytes([*digits, number])
-
-
-def _read_varint(codec: str, data: bytes, at: int) -> tuple[int, int]:
-  """(number, where it ends)."""
-  number = 0
-  for index, digit in enumerate(data[at : at + _MAX_VARINT_BYTES]):
-    number |= (digit & 127) << 7 * index
-    if digit < 128:
-      return number, at + index + 1
-  raise CodecError(f"{codec}: no number ends within {_MAX_VARINT_BYTES} bytes of byte {at}; damaged or cut short")
 
 
 # ------------------------------------------------------------------------------------------- Annex B streams
@@ -163,7 +144,7 @@ def _temporal_units(codec: str, stream: bytes) -> list[bytes]:
       raise CodecError(f"{codec}: the OBU at byte {at} of the stream has no size; the clip is damaged")
     if kind == _TEMPORAL_DELIMITER or not starts:
       starts.append(at)
-    size, at = _read_varint(codec, stream, at + (2 if is_extended else 1))
+    size, at = varint.read(codec, stream, at + (2 if is_extended else 1))
     at += size
   if at > len(stream):
     raise CodecError(f"{codec}: the last OBU ends {at - len(stream)} bytes behind the stream; the clip is damaged")
@@ -173,7 +154,7 @@ def _temporal_units(codec: str, stream: bytes) -> list[bytes]:
 def _sized(codec: str, stream: bytes) -> list[bytes]:
   packets, at = [], 0
   while at < len(stream):
-    size, at = _read_varint(codec, stream, at)
+    size, at = varint.read(codec, stream, at)
     if size > len(stream) - at:
       raise CodecError(f"{codec}: a frame of {size} bytes with {len(stream) - at} left; the clip is damaged")
     packets.append(stream[at : at + size])

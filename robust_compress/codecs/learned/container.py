@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robust_compress.codecs import varint
 from robust_compress.codecs.frames import check_size
 from robust_compress.specs import nearest
 from robust_compress.types import CodecError
@@ -42,7 +43,6 @@ MODELS = (  # a model's number is its place: add at the end
 CODERS = ("constriction", "tfc")
 MAX_STRINGS = 4
 _MAX_LEVEL = (1 << 16) / LEVEL_STEPS
-_MAX_VARINT_BYTES = 5
 
 
 class Header(NamedTuple):
@@ -85,8 +85,13 @@ def write(header: Header, strings: Sequence[bytes], symbols: Iterable[np.ndarray
   if not 0 <= header.level < _MAX_LEVEL or steps != int(steps):
     raise CodecError(f"{header.model}: level {header.level} is no multiple of 1/{LEVEL_STEPS} under {_MAX_LEVEL:g}")
   check_size(header.model, (1, header.height, header.width))
-  start = bytes([TAG, _kind(header, len(strings))]) + _weights(header) + _varint(header.width) + _varint(header.height)
-  start += int(steps).to_bytes(2, "little") + b"".join(_varint(len(string)) for string in strings[:-1])
+  start = (
+    bytes([TAG, _kind(header, len(strings))])
+    + _weights(header)
+    + varint.write(header.width)
+    + varint.write(header.height)
+  )
+  start += int(steps).to_bytes(2, "little") + b"".join(varint.write(len(string)) for string in strings[:-1])
   rest = _checksum(zlib.crc32(start), symbols).to_bytes(3, "little") + b"".join(strings)
   return start + _damage(start, rest) + rest
 
@@ -103,13 +108,13 @@ def read(blob: bytes) -> Contents:
   if model >= len(MODELS):
     raise CodecError(f"learned: there is no model {model}, they go to {len(MODELS) - 1}; a newer version's, or damaged")
   name = MODELS[model]
-  width, at = _read_varint(name, blob, 6)
-  height, at = _read_varint(name, blob, at)
+  width, at = varint.read(name, blob, 6)
+  height, at = varint.read(name, blob, at)
   check_size(name, (1, height, width))
   level, at = int.from_bytes(blob[at : at + 2], "little") / LEVEL_STEPS, at + 2
   lengths = []
   for _ in range(n_strings - 1):
-    length, at = _read_varint(name, blob, at)
+    length, at = varint.read(name, blob, at)
     lengths.append(length)
   strings = _split(name, blob, at + 4, lengths)
   if _damage(blob[:at], blob[at + 1 :]) != blob[at : at + 1]:
@@ -169,21 +174,3 @@ def _split(name: str, blob: bytes, start: int, lengths: list[int]) -> tuple[byte
   if ends[-1] > len(blob):
     raise CodecError(f"{name}: {len(blob)} bytes where the header declares {ends[-1]} or more; the blob is cut short")
   return tuple(blob[start:end] for start, end in itertools.pairwise([*ends, len(blob)]))
-
-
-def _varint(number: int) -> bytes:
-  digits = bytearray()
-  while number > 127:
-    digits.append(number & 127 | 128)
-    number >>= 7
-  return bytes([*digits, number])
-
-
-def _read_varint(name: str, data: bytes, at: int) -> tuple[int, int]:
-  """(number, where it ends)."""
-  number = 0
-  for index, digit in enumerate(data[at : at + _MAX_VARINT_BYTES]):
-    number |= (digit & 127) << 7 * index
-    if digit < 128:
-      return number, at + index + 1
-  raise CodecError(f"{name}: no number ends within {_MAX_VARINT_BYTES} bytes of byte {at}; damaged or cut short")
