@@ -146,6 +146,7 @@ class ForeignDecoder:
       raise WorkerError("crash", f"the worker for foreign streams did not start with {limit}: {reason}") from None
     finally:
       timer.cancel()
+      timer.join()
     self.n_started += 1
     return worker
 

@@ -34,6 +34,7 @@ class Measuring:
 
   def __init__(self, bench: Bench, store: Store, replace: bool = False):
     self.bench, self.store, self.replace, self.config = bench, store, replace, bench.config
+    self._originals: dict[str, dict[str, str] | None] = {}
 
   def model(self, name: str, cells: Sequence[Cell]) -> None:
     """Measures the cells of one model: one compilation serves all its weights and points."""
@@ -84,8 +85,11 @@ class Measuring:
 
   def _provenance(self, cell: Cell) -> dict[str, Any]:
     """With how compressed the originals were before anything was done to them, and how a target rate was met."""
-    originals = audit_summary.kept(self.bench.pictures.source(cell.data), cell.data, self.bench.workdir)
-    found = {} if originals is None else {"originals": originals}
+    if cell.data not in self._originals:  # naming what was found means a look at every file's size and time
+      source = self.bench.pictures.source(cell.data)
+      self._originals[cell.data] = audit_summary.kept(source, cell.data, self.bench.workdir)
+    originals = self._originals[cell.data]
+    found: dict[str, Any] = {} if originals is None else {"originals": originals}
     if cell.test.bpp is not None:
       found["target_rate"] = self.bench.pictures.achieved(cell.data, cell.test)
     return {**provenance.provenance(), **found}

@@ -175,11 +175,9 @@ def test_a_worker_ends_with_its_caller():
 
 
 def test_no_thread_is_left_behind():
-  before = set(threading.enumerate())
+  n_threads = threading.active_count()
   foreign.decode("jpeg", coded())
-  for thread in set(threading.enumerate()) - before:  # a timer that was called off takes a moment to end
-    thread.join(timeout=10)
-    assert not thread.is_alive()
+  assert threading.active_count() <= n_threads
 
 
 def test_the_worker_imports_neither_jax_nor_tensorflow():
