@@ -42,10 +42,10 @@ class Job:
     on_bad: 'error' stops at a picture that cannot be read or coded; 'skip' leaves it out, and the manifest says so.
     keep_pixels: store what the codec decodes to as well, lossless; for codecs whose decoding costs a network.
     shard_size: pictures a shard, the unit in which a cut-off run goes on.
-    bpp: a rate that every picture is to come as near to as it can, by a level of its own.
+    bpp: a rate that every picture is to come as near to as it can, by a level of its own; float[n]: one for each.
 
   Raises:
-    LevelError: a level that the codec does not take, or another number of levels than pictures.
+    LevelError: a level that the codec does not take, or another number of levels or rates than pictures.
   """
 
   source: Source
@@ -56,17 +56,18 @@ class Job:
   on_bad: str = "error"
   keep_pixels: bool = False
   shard_size: int = 500
-  bpp: float | None = None
+  bpp: float | Sequence[float] | np.ndarray | None = None
 
   def __post_init__(self) -> None:
     if self.on_bad not in ("error", "skip"):
       raise SpecError(f"on_bad={self.on_bad!r}; expected 'error' or 'skip'")
-    if self.bpp is not None and self.level is None:
-      return
-    if self.bpp is not None or np.shape(self.level) not in ((), (len(self.source),)):
-      given = f"{np.size(self.level)} levels for {len(self.source)} pictures" + (" and a rate" if self.bpp else "")
+    both = self.level is not None and self.bpp is not None
+    wanted = self.level if self.bpp is None else self.bpp
+    if both or np.shape(wanted) not in ((), (len(self.source),)):
+      kind = "levels and a rate" if both else "levels" if self.bpp is None else "rates"
+      given = f"{np.size(self.level if both else wanted)} {kind} for {len(self.source)} pictures"
       raise LevelError(f"{given}; expected one, or one for each, or a rate to meet")
-    for level in np.unique(self.level).tolist():
+    for level in np.unique(self.level).tolist() if self.bpp is None else ():
       check_level(self.codec, level)
 
   @functools.cached_property
@@ -74,9 +75,14 @@ class Job:
     return np.broadcast_to(np.asarray(self.level, np.float64), (len(self.source),))
 
   @functools.cached_property
+  def bpps(self) -> np.ndarray:
+    return np.broadcast_to(np.asarray(self.bpp, np.float64), (len(self.source),))
+
+  @functools.cached_property
   def plan(self) -> Plan:
     if self.bpp is not None:
-      level = f"per picture nearest to {format_number(self.bpp)} bpp, search {rate.SEARCH_VERSION}"
+      target = f"rates {key_of(self.bpps.tolist())}" if np.ndim(self.bpp) else f"{format_number(self.bpp)} bpp"
+      level = f"per picture nearest to {target}, search {rate.SEARCH_VERSION}"
     else:
       level = f"per picture {key_of(self.levels.tolist())}" if np.ndim(self.level) else float(self.level)
     fingerprints = self.source.fingerprint(), self.codec.fingerprint()
@@ -128,7 +134,7 @@ def _encode(job: Job, batch: list[tuple[int, Clip]]) -> list[Item]:
       coded = job.codec.encode(clips, [float(job.levels[position]) for position in positions])
       found = [(one, None) for one in coded]
     else:
-      found = _encode_nearest(job.codec, clips, job.bpp)
+      found = _encode_nearest(job.codec, clips, [float(job.bpps[position]) for position in positions])
   except CodecError as error:
     if len(batch) == 1:
       return [_bad(job, positions[0], error)]
@@ -139,10 +145,10 @@ def _encode(job: Job, batch: list[tuple[int, Clip]]) -> list[Item]:
   ]
 
 
-def _encode_nearest(codec: Codec, clips: Sequence[Clip], bpp: float) -> list[tuple[Coded, float]]:
-  """Each clip at the level whose rate is nearest to `bpp`, coded once a level; all clips take a step in one call."""
+def _encode_nearest(codec: Codec, clips: Sequence[Clip], bpps: Sequence[float]) -> list[tuple[Coded, float]]:
+  """Each clip at the level whose rate is nearest to its `bpp`, coded once a level; all clips take a step in one call."""
   levels, continuous = ladder(codec)
-  searches = [rate.steps(levels, bpp, continuous=continuous) for _ in clips]
+  searches = [rate.steps(levels, bpp, continuous=continuous) for bpp in bpps]
   tried: list[dict[float, Coded]] = [{} for _ in clips]
   asked, found = {i: next(search) for i, search in enumerate(searches)}, {}
   while asked:

@@ -178,6 +178,21 @@ def test_another_rate_is_another_plan(tmp_path):
     Job(pictures(), JPEG, 20, tmp_path, bpp=16)
 
 
+def test_each_picture_may_have_a_rate_of_its_own(tmp_path):
+  source, wanted = pictures(), np.linspace(8, 24, 23)
+  manifest = run(source, tmp_path, None, bpp=wanted)
+  coded = CodedSource(source, tmp_path, JPEG)
+  for i, bpp in enumerate(wanted):
+    rates = [8 * len(JPEG.encode([source.clips[i]], [q])[0].blob) / source.clips[i][..., 0].size for q in range(1, 101)]
+    found = 8 * len(coded.blob(i)) / source.clips[i][..., 0].size
+    assert abs(found - bpp) == min(abs(rate - bpp) for rate in rates)
+  assert manifest.plan.level.startswith("per picture nearest to rates ")
+  with pytest.raises(StoreError, match="nearest to rates"):
+    run(source, tmp_path, None, bpp=wanted[::-1])
+  with pytest.raises(LevelError, match="22 rates for 23 pictures"):
+    Job(source, JPEG, None, tmp_path, bpp=wanted[1:])
+
+
 def test_the_rate_of_a_sample_is_that_of_its_pictures(tmp_path):
   source = pictures(bad={3})
   job = Job(source, JPEG, 30, "", on_bad="skip")
