@@ -14,7 +14,6 @@ import functools
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,20 +232,19 @@ def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray])
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-  from safetensors import SafetensorError
   from safetensors.numpy import load_file
 
   try:
     return load_file(path)
-  except SafetensorError as error:
-    raise WeightsError(f"{path}: not a whole safetensors file ({error}); fetch it again") from error
+  except Exception as error:  # of the library's own, and numpy's where it has no such numbers
+    raise WeightsError(f"{path}: not a whole safetensors file of plain numbers ({error}); fetch it again") from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as file:
       return {key: file[key] for key in file.files}
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # a damaged archive fails in as many ways as it has bytes
     raise WeightsError(f"{path}: not a whole .npz of plain arrays ({error}); pickled objects are not read") from error
 
 
@@ -261,14 +259,20 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
   except pickle.UnpicklingError as error:
     remedy = "where you trust it, load it and torch.save(model.state_dict(), …)"
     raise WeightsError(f"{path}: refused, its pickle is not plain tensors and could run code; {remedy}") from error
-  except (RuntimeError, EOFError, OSError, ValueError) as error:
-    raise WeightsError(f"{path}: not a whole PyTorch file ({error}); fetch it again") from error
+  except Exception as error:  # a damaged file fails in as many ways as it has bytes
+    raise WeightsError(f"{path}: not a whole PyTorch file ({error!r}); fetch it again") from error
   while isinstance(content, Mapping) and (
     key := next((k for k in ("state_dict", "model", "params") if k in content), "")
   ):
     content = content[key]
-  if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+  if not isinstance(content, Mapping) or not all(
+    isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+  ):
     raise WeightsError(
       f"{path}: holds no state_dict; expected named tensors, plain or under state_dict, model or params"
     )
-  return {key: (value.float() if value.is_floating_point() else value).numpy() for key, value in content.items()}
+  try:
+    plain = {key: value.detach() for key, value in content.items()}
+    return {key: (value.float() if value.is_floating_point() else value).numpy() for key, value in plain.items()}
+  except (RuntimeError, TypeError) as error:
+    raise WeightsError(f"{path}: holds tensors that are not plain numbers ({error}); save a state_dict") from error

@@ -218,6 +218,41 @@ def test_damaged_npz_members_are_named(tmp_path):
     convert.read(path)
 
 
+def test_numbers_that_numpy_has_not_are_told(tmp_path):
+  header = b'{"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}'
+  (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+  with pytest.raises(WeightsError, match=r"not a whole safetensors file of plain numbers .*float8"):
+    convert.read(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_pytorch_files_are_named(tmp_path, zipped):
+  torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'torch')")
+  path, rng, n_errors = tmp_path / "w.pth", np.random.default_rng(0), 0
+  content = {f"layer{i}.weight": torch.ones(2, 3) for i in range(8)}
+  torch.save(content, path, _use_new_zipfile_serialization=zipped)
+  whole = path.read_bytes()
+  for _ in range(300):
+    damaged = bytearray(whole)
+    damaged[rng.integers(1000)] ^= rng.integers(1, 256)
+    path.write_bytes(damaged)
+    try:
+      convert.read(path)
+    except WeightsError:
+      n_errors += 1
+  assert n_errors > 100
+
+
+def test_tensors_that_are_not_arrays_are_named(tmp_path):
+  torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'torch')")
+  for content in ({"a": torch.eye(3).to_sparse()}, {3: torch.ones(1)}, [torch.ones(1)]):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth: holds (tensors that are not plain|no state_dict)"):
+      convert.read(tmp_path / "w.pth")
+  torch.save({"a": torch.nn.Parameter(torch.ones(1))}, tmp_path / "w.pth")
+  assert convert.read(tmp_path / "w.pth")["a"] == 1
+
+
 def test_missing_and_unknown_files():
   with pytest.raises(WeightsError, match="no such file"):
     convert.read("/nowhere/w.npz")
