@@ -9,7 +9,8 @@ import numpy as np
 from golden import seeded
 
 SIZE = (128, 128)
-STEP = 7  # reconstructions are kept at every seventh row and column: all phases of a block of 16
+LARGE = (384, 320)  # coded to some 4 kB, of which an entropy coder's own bytes are little
+STEP, LARGE_STEP = 7, 23  # reconstructions are kept at every so many rows and columns: all phases of a block of 16
 
 
 class Case(NamedTuple):
@@ -59,8 +60,13 @@ def weight(case: Case, name: str, shape: tuple[int, ...]) -> np.ndarray:
   return np.float32(mean) + np.float32(0.2) * drawn
 
 
-def picture() -> np.ndarray:
-  """float32[1 h w 3] in 0…1: waves and noise."""
-  h, w = (np.arange(n, dtype=np.float32) for n in SIZE)
+def picture(size: tuple[int, int] = SIZE, name: str = "picture") -> np.ndarray:
+  """float32[1 h w 3] in 0…1: waves, and noise of that name."""
+  h, w = (np.arange(n, dtype=np.float32) for n in size)
   waves = np.sin(h[:, None] / 9 + w / 5)[..., None] * np.float32([0.3, 0.2, -0.3])
-  return np.clip(0.5 + waves + np.float32(0.1) * seeded.normal("picture", (*SIZE, 3)), 0, 1)[None].astype(np.float32)
+  return np.clip(0.5 + waves + np.float32(0.1) * seeded.normal(name, (*size, 3)), 0, 1)[None].astype(np.float32)
+
+
+def large() -> np.ndarray:
+  """uint8[1 h w 3], what codecs are given."""
+  return np.rint(255 * picture(LARGE, "large 0")).astype(np.uint8)

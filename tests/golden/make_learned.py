@@ -3,11 +3,13 @@
 PYTHONPATH=.:tests python tests/golden/make_learned.py [case …]
 
 learned/<case>.npz     what CompressAI's forward gives in evaluation on seeded weights: y, z, scales, means,
-                       likelihoods, x_hat (every seventh row and column, as all x_hat here); its quantiles; and of
-                       compress and decompress: decoded, the reconstruction, and n_bytes of the strings of y and z
+                       likelihoods, x_hat (every seventh row and column, as all x_hat here); its quantiles; of compress
+                       and decompress: decoded, the reconstruction, and n_bytes of the strings of y and z; and
+                       large_decoded and large_n_bytes, the same of a larger picture (every 23rd row and column)
 learned/state_dicts.json  number and digest of the keys and shapes of every published width
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ from golden import (
   reference,  # noqa: F401 - makes torchvision importable, which compressai wants
   seeded,
 )
-from golden.learned_cases import STEP
+from golden.learned_cases import LARGE_STEP, STEP
 
 # isort: split
 import compressai.models
@@ -62,13 +64,44 @@ def forward(net: torch.nn.Module, x: torch.Tensor) -> dict[str, np.ndarray]:
   return {name: channels_last(value) for name, value in seen.items()}
 
 
+def coding(net: torch.nn.Module, x: torch.Tensor, step: int, prefix: str = "") -> dict[str, np.ndarray]:
+  """Outputs of compress and decompress."""
+  coded = net.compress(x)
+  decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"][:, :, ::step, ::step]
+  n_bytes = np.array([len(string[0]) for string in coded["strings"]])
+  return {f"{prefix}decoded": channels_last(decoded), f"{prefix}n_bytes": n_bytes}
+
+
+@contextlib.contextmanager
+def clear_of_halves(net: torch.nn.Module, least: float = 3e-5):
+  """Raises ValueError where compress rounds a number that is nearer than `least` to lying between two symbols."""
+  nearest = []
+  for model in (net.entropy_bottleneck, getattr(net, "gaussian_conditional", net.entropy_bottleneck)):
+
+    def watched(inputs, mode, means=None, quantize=model.quantize):
+      offset = inputs if means is None else inputs - means
+      nearest.append((0.5 - (offset - offset.round()).abs()).min().item())
+      return quantize(inputs, mode, means)
+
+    model.quantize = watched
+  yield
+  del net.entropy_bottleneck.quantize
+  if hasattr(net, "gaussian_conditional"):
+    del net.gaussian_conditional.quantize
+  if min(nearest) < least:
+    raise ValueError(
+      f"a latent is {min(nearest):.1e} from a half; another machine may round it otherwise: draw another picture"
+    )
+
+
 def outputs(case: learned_cases.Case) -> dict[str, np.ndarray]:
   net, x = build(case), torch.from_numpy(learned_cases.picture()).permute(0, 3, 1, 2)
+  large = torch.from_numpy(learned_cases.large().astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
   with torch.no_grad():
-    coded = net.compress(x)
-    decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"][:, :, ::STEP, ::STEP]
-    found = forward(net, x)
-  found |= {"decoded": channels_last(decoded), "n_bytes": np.array([len(string[0]) for string in coded["strings"]])}
+    found = coding(net, x, STEP)
+    with clear_of_halves(net):
+      found |= coding(net, large, LARGE_STEP, "large_")
+    found |= forward(net, x)
   return {**found, "quantiles": net.entropy_bottleneck.quantiles.detach().numpy()}
 
 
