@@ -6,6 +6,7 @@ learned/<case>.npz     what CompressAI's forward gives in evaluation on seeded w
                        likelihoods, x_hat (every seventh row and column, as all x_hat here); its quantiles; of compress
                        and decompress: decoded, the reconstruction, and n_bytes of the strings of y and z; and
                        large_decoded and large_n_bytes, the same of a larger picture (every 23rd row and column)
+                       by weights that are `foretelling`
 learned/state_dicts.json  number and digest of the keys and shapes of every published width
 """
 
@@ -90,17 +91,18 @@ def clear_of_halves(net: torch.nn.Module, least: float = 3e-5):
     del net.gaussian_conditional.quantize
   if min(nearest) < least:
     raise ValueError(
-      f"a latent is {min(nearest):.1e} from a half; another machine may round it otherwise: draw another picture"
+      f"a latent is {min(nearest):.1e} from a half; another machine may round it otherwise: change the case's `large`"
     )
 
 
 def outputs(case: learned_cases.Case) -> dict[str, np.ndarray]:
   net, x = build(case), torch.from_numpy(learned_cases.picture()).permute(0, 3, 1, 2)
-  large = torch.from_numpy(learned_cases.large().astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
+  foretelling = build(learned_cases.foretelling(case))
+  large = torch.from_numpy(learned_cases.large(case).astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
   with torch.no_grad():
     found = coding(net, x, STEP)
-    with clear_of_halves(net):
-      found |= coding(net, large, LARGE_STEP, "large_")
+    with clear_of_halves(foretelling):
+      found |= coding(foretelling, large, LARGE_STEP, "large_")
     found |= forward(net, x)
   return {**found, "quantiles": net.entropy_bottleneck.quantiles.detach().numpy()}
 
