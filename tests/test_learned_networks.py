@@ -158,11 +158,12 @@ def in_raster_order(network, variables, y, features):
   """ŷ[1 h w m], each position rounded from the mean that those before it foretell."""
   _, h, w, m = y.shape
   rows, columns = (np.array(part) for part in zip(*context.NEIGHBOURS))
+  begun = network.apply(variables, features, method="begun")
 
   def step(t, y_hat):
     i, j = t // w, t % w
     neighbours = y_hat[0, i + 2 + rows, j + 2 + columns]
-    prior = network.apply(variables, features[0, i, j], neighbours, method="prior_at")
+    prior = network.apply(variables, begun[0, i, j], neighbours, method="prior_at")
     return y_hat.at[0, i + 2, j + 2].set(jnp.round(y[0, i, j] - prior.centre) + prior.centre)
 
   y_hat = jax.lax.fori_loop(0, h * w, step, jnp.zeros((1, h + 4, w + 4, m)))
@@ -289,8 +290,10 @@ def test_a_mixture_of_one_is_the_gaussian():
 
 def test_the_mixture_network_gives_distributions():
   network = load_network("cheng2020-gmm").build(**GMM)
+  variables = network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
   features, neighbours = (3 * seeded.normal(part, shape) for part, shape in (("f", (20, 16)), ("n", (20, 12, 8))))
-  prior, _ = network.init_with_output(jax.random.key(0), features, neighbours, method="prior_at")
+  begun = network.apply(variables, features, method="begun")
+  prior = network.apply(variables, begun, neighbours, method="prior_at")
   assert {part.shape for part in prior} == {(20, 8, 3)}
   np.testing.assert_allclose(prior.weights.sum(-1), 1, rtol=1e-6)
   assert (np.asarray(prior.scales) >= 0).all()

@@ -10,6 +10,7 @@ picture its own level at a target rate, belongs to points: it is taken off here 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import numbers
@@ -18,10 +19,13 @@ from typing import Any
 
 from robust_compress import specs
 from robust_compress.codecs import bpg, optional, pillow, video
+from robust_compress.codecs.learned.codec import LearnedCodec
 from robust_compress.specs import nearest
 from robust_compress.types import NONE, Codec, CodecError, LevelError, Options, Point, SpecError
 
 _PER_IMAGE = "per_image"
+_LEARNED = "quality 1-8 (cheng2020: 1-6); weights=FILE|FOLDER, metric=mse|ms-ssim, coder=constriction|tfc"
+_learned = functools.partial(functools.partial, LearnedCodec)
 CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
   "jpeg": (pillow.jpeg, "quality 1-100; subsampling=420|444, optimize, progressive, backend=pillow|imagecodecs"),
   "webp": (pillow.webp, "quality 0-100; method=0..6"),
@@ -34,6 +38,13 @@ CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
   "hevc": (video.hevc, "QP 51-0, or CRF by mode=crf; chroma=420|444, preset, extra"),
   "av1": (video.av1, "QP 63-1, or CRF by mode=crf; preset=0..13, extra"),
   "vp9": (video.vp9, "QP 63-0, or CRF by mode=crf; chroma=420|444, speed=0..8, extra"),
+  "bmshj2018-factorized": (_learned("bmshj2018-factorized"), _LEARNED),
+  "bmshj2018-hyperprior": (_learned("bmshj2018-hyperprior"), _LEARNED),
+  "mbt2018-mean": (_learned("mbt2018-mean"), _LEARNED),
+  "mbt2018": (_learned("mbt2018"), _LEARNED),
+  "cheng2020-anchor": (_learned("cheng2020-anchor"), _LEARNED),
+  "cheng2020-attn": (_learned("cheng2020-attn"), _LEARNED),
+  "cheng2020-gmm": (_learned("cheng2020-gmm"), _LEARNED),
 }
 
 

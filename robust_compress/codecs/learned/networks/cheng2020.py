@@ -15,6 +15,7 @@ Context and coding are those of mbt2018 (`context.py`).
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -28,6 +29,9 @@ from robust_compress.codecs.learned.networks.residual import Attention, Residual
 
 class Anchor(ContextModel):
   """cheng2020-anchor. y and z both have n channels: m must equal n."""
+
+  reach: ClassVar[int] = 12
+  hyper_reach: ClassVar[int] = 4
 
   def transforms(self) -> tuple[nn.Sequential, nn.Sequential]:
     res, down, up = (partial(block, self.n, **self.types) for block in (ResidualBlock, ResidualDown, ResidualUp))

@@ -10,7 +10,7 @@
 
 `__call__` foretells every position in one pass from y rounded without its means, as CompressAI's forward does: close to
 what is coded, where ŷ = round(y − mean) + mean and each mean hangs on the ŷ before it. A codec goes position by
-position: `prior_at` takes the neighbours of any set of positions.
+position: `begun` does what needs no ŷ, and `prior_at` takes the neighbours of any set of positions.
 """
 
 from __future__ import annotations
@@ -83,9 +83,24 @@ class ContextModel(MeanScaleHyperprior):
     scales, means = jnp.split(parameters, 2, axis=-1)
     return Gaussian(means, scales)
 
-  def prior_at(self, features: jax.Array, neighbours: jax.Array) -> Gaussian | Mixture:
-    """Features[… 2m] and ŷ[… 12 m] at the `NEIGHBOURS` of some positions, zeros outside, to the Gaussians there."""
-    return self.prior(features, self.context_prediction.at(neighbours))
+  def begun(self, features: jax.Array) -> jax.Array:
+    """What the first layer of `entropy_parameters` makes of features[… 2m] alone: float32[… width], of all positions
+    in one product before a codec goes from one to the next."""
+    kernel, bias = self._first_layer()
+    return (features.astype(self.dtype) @ kernel[: 2 * self.m] + bias).astype(jnp.float32)
+
+  def prior_at(self, begun: jax.Array, neighbours: jax.Array) -> Gaussian | Mixture:
+    """`begun` and ŷ[… 12 m] at the `NEIGHBOURS` of some positions, zeros outside, to the Gaussians there."""
+    x = begun.astype(self.dtype) + self.context_prediction.at(neighbours) @ self._first_layer()[0][2 * self.m :]
+    for layer in self.entropy_parameters.layers[1:]:
+      x = layer(x)
+    return self.as_prior(x.astype(jnp.float32))
+
+  def _first_layer(self) -> tuple[jax.Array, jax.Array]:
+    """(kernel[4m width], bias) of `entropy_parameters`: features come first, then context."""
+    layer = self.entropy_parameters.layers[0]
+    kernel, bias = (layer.get_variable("params", name) for name in ("kernel", "bias"))
+    return kernel[0, 0].astype(self.dtype), bias.astype(self.dtype)
 
   def _foretell(self, y: jax.Array, features: jax.Array, mode: str) -> tuple[jax.Array, jax.Array, Gaussian | Mixture]:
     y_hat, y_rate = self.quantise(y, mode, 0.0)

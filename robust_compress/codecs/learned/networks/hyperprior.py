@@ -64,6 +64,8 @@ class Autoencoder(nn.Module):
   levels: int = 0
 
   stride: ClassVar[int] = 16  # sides of pictures must be multiples
+  reach: ClassVar[int] = 2  # how far around a position g_a and g_s see, in positions of y
+  hyper_reach: ClassVar[int] = 2  # and h_a and h_s, in positions of z
 
   @property
   def types(self) -> dict[str, Any]:

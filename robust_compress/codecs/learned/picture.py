@@ -1,0 +1,52 @@
+"""One picture to a blob and back.
+
+    pixels ──pad──▶ analysis ──▶ y ──strings──▶ container ──▶ blob ──▶ strings ──▶ ŷ ──▶ synthesis ──crop──▶ pixels
+                                       └─▶ ŷ ──▶ synthesis ──crop──▶ the same pixels, where they are asked for
+
+A picture of any size is padded at the right and below, by its last pixels, to sides that the network takes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robust_compress.codecs.learned import container, strings
+from robust_compress.codecs.learned.coders import load_coder
+from robust_compress.codecs.learned.container import Contents, Header
+from robust_compress.codecs.learned.programs import Programs
+from robust_compress.types import CodecError
+
+
+def encode(
+  programs: Programs, frame: np.ndarray, level: float, coder: str, reconstruct: bool
+) -> tuple[bytes, np.ndarray | None]:
+  """uint8[h w 3] at a level that a blob can name: (blob, what `decode` gives of it, where `reconstruct` asks for that).
+
+  Raises CodecError for latents that cannot be coded: not finite, or far too large.
+  """
+  height, width = frame.shape[:2]
+  padding = [(0, -side % programs.stride) for side in (height, width)]
+  y = programs.analysis(np.pad(frame, (*padding, (0, 0)), mode="edge"), level)
+  header = Header(programs.loaded.network, programs.loaded.key, height, width, level, coder)
+  try:
+    written, latents = strings.write(programs, y, level, load_coder(coder))
+  except CodecError as error:
+    raise CodecError(f"{header.model}: {error}") from error
+  decoded = programs.synthesis(latents.y_hat, level)[:height, :width] if reconstruct else None
+  return container.write(header, written, latents.symbols), decoded
+
+
+def decode(programs: Programs, contents: Contents) -> np.ndarray:
+  """uint8[h w 3]. Symbols are checked before the synthesis makes a picture of them.
+
+  Raises CodecError for other weights than those at hand, and for strings that are damaged or decode differently here.
+  """
+  header = contents.header
+  container.require(header, programs.loaded.key)
+  size = [-(-side // programs.stride) * programs.stride // 16 for side in (header.height, header.width)]
+  try:
+    latents = strings.read(programs, contents.strings, size, header.level, load_coder(header.coder))
+  except CodecError as error:
+    raise CodecError(f"{header.model}: {error}") from error
+  container.check(contents, latents.symbols)
+  return programs.synthesis(latents.y_hat, header.level)[: header.height, : header.width]

@@ -1,0 +1,203 @@
+"""Learned codecs with small random weights: blobs that hang on the picture alone, and the decoder's own pixels."""
+
+import functools
+import shutil
+
+import numpy as np
+import pytest
+
+from robust_compress.codecs import canonical_point, check_level, ladder, load_codec
+from robust_compress.codecs.learned import container, programs, tiles
+from robust_compress.codecs.learned.networks import NETWORKS
+from robust_compress.types import LevelError, SpecError, WeightsError
+from tests.fakes import photo
+from tests.small_networks import LEVELS, small_weights
+
+every_network = pytest.mark.parametrize("name", NETWORKS)
+FAST = ("bmshj2018-factorized", "mbt2018-mean", "mbt2018", "cheng2020-gmm")  # one of every way to code
+every_way = pytest.mark.parametrize("name", FAST)
+
+
+@functools.cache
+def codec_of(name, levels=LEVELS, **options):
+  return load_codec(name, weights=str(small_weights(name, levels)), **options)
+
+
+def coded(codec, clip, level=3.5):
+  return codec.encode([clip], [level])[0].blob
+
+
+# ----------------------------------------------------------------------------------------------- pixels, bytes
+
+
+@every_network
+def test_the_encoder_s_reconstruction_is_what_is_decoded(name):
+  codec, clips = codec_of(name), [photo(50, 70, seed) for seed in range(2)]
+  made = codec.encode(clips, [1, 4.25], reconstruct=True)
+  for one, clip, decoded in zip(made, clips, codec.decode([one.blob for one in made])):
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == clip.shape
+    assert decoded.std() > 1
+    np.testing.assert_array_equal(one.pixels, decoded)
+  assert codec.encode(clips[:1], [1])[0].pixels is None
+
+
+@every_way
+def test_blobs_do_not_hang_on_the_batch(name):
+  codec, clips = codec_of(name), [photo(40 + seed % 2, 60, seed) for seed in range(32)]
+  levels = [1 + seed % 11 / 2 for seed in range(32)]
+  alone = [coded(codec, clip, level) for clip, level in zip(clips, levels)]
+  together = codec.encode(clips, levels)
+  assert [one.blob for one in together] == alone
+  for here, there in zip(codec.decode(alone), (codec.decode([blob])[0] for blob in alone)):
+    np.testing.assert_array_equal(here, there)
+
+
+@every_way
+def test_any_size_and_clips_of_frames(name):
+  codec = codec_of(name)
+  for shape in ((1, 1, 1), (1, 1, 65), (1, 64, 64), (3, 17, 5)):
+    [decoded] = codec.decode([coded(codec, photo(*shape[1:], n_frames=shape[0]))])
+    assert decoded.shape == (*shape, 3)
+
+
+def test_a_blob_says_all_but_the_weights():
+  codec = codec_of("mbt2018")
+  header = container.read(coded(codec, photo(50, 70), 2.125)).header
+  assert (header.model, header.height, header.width, header.level) == ("mbt2018", 50, 70, 2.125)
+  assert header.weights in codec.fingerprint()
+  between = coded(codec, photo(50, 70), 2.1260001)  # of the levels that a blob can name
+  assert container.read(between).header.level == 2.125
+  assert between == coded(codec, photo(50, 70), 2.125)
+
+
+@every_way
+def test_more_bytes_for_a_higher_level(name):
+  lengths = [len(coded(codec_of(name), photo(100, 100), level)) for level in (1, 3, 6)]
+  assert lengths == sorted(set(lengths))
+
+
+# ------------------------------------------------------------------------------------------------------- tiles
+
+
+@pytest.mark.parametrize("n", [1, 7, 20, 21, 40, 63])
+@pytest.mark.parametrize(("window", "halo"), [(20, 2), (20, 9), (1, 0)])
+def test_tiles_cover_everything_once_and_halos_are_as_wide_as_asked(n, window, halo):
+  spans, kept = list(tiles.spans(n, window, halo)), []
+  for start, first, end in spans:
+    stop = start + min(window, n)
+    assert start in (0, first - halo, n - window)
+    assert first - start >= halo or start == 0
+    assert stop - end >= halo or stop == n
+    kept += range(first, end)
+  assert kept == list(range(n))
+
+
+@pytest.mark.parametrize("name", ["bmshj2018-hyperprior", "mbt2018", "cheng2020-attn"])
+def test_tiles_give_the_numbers_of_the_whole(name, monkeypatch):
+  """Every transform, by windows that end inside the picture and at its borders."""
+  network = programs.of_file(name, small_weights(name), 0)
+  reach, hyper_reach = network._module.reach, network._module.hyper_reach
+  rng = np.random.default_rng(0)
+  y, z = rng.normal(size=(36, 44, network.loaded.m)), rng.normal(size=(14, 17, network.loaded.n))
+  pixels = photo(16 * 36, 16 * 44)[0]
+  whole = [network.analysis(pixels, 2), network.synthesis(np.float32(y), 2)]
+  whole += [network.hyper_analysis(np.float32(y), 2), network.features(np.float32(z), 2)]
+  monkeypatch.setattr(programs, "WINDOW", 2 * reach + 5)
+  by_tiles = [network.analysis(pixels, 2), network.synthesis(np.float32(y), 2)]
+  monkeypatch.setattr(programs, "WINDOW", 2 * hyper_reach + 1)
+  by_tiles += [network.hyper_analysis(np.float32(y), 2), network.features(np.float32(z), 2)]
+  for found, expected in zip(by_tiles, whole):
+    if expected.dtype == np.uint8:
+      assert np.abs(found.astype(int) - expected).max() <= 1
+      assert (found != expected).mean() < 1e-3
+    else:
+      np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@every_way
+def test_large_pictures_go_by_tiles_on_both_sides(name, monkeypatch):
+  codec, clip = codec_of(name), photo(150, 200)
+  whole = codec.decode([coded(codec, clip)])[0].astype(int)
+  monkeypatch.setattr(programs, "WINDOW", 8)
+  monkeypatch.setattr(type(codec._programs_at(1)._module), "reach", 2)
+  [one] = codec.encode([clip], [3.5], reconstruct=True)
+  [decoded] = codec.decode([one.blob])
+  np.testing.assert_array_equal(one.pixels, decoded)
+  assert decoded.shape == clip.shape
+  if not name.startswith("cheng"):  # which sees farther
+    assert np.abs(decoded - whole).mean() < 1
+
+
+# ------------------------------------------------------------------------------------------- weights and levels
+
+
+def test_a_codec_costs_nothing_until_it_is_used():
+  for name in NETWORKS:
+    assert load_codec(name).levels == tuple(range(1, 7 if name.startswith("cheng") else 9))
+
+
+def test_levels_of_gain_units_are_real_numbers():
+  codec = codec_of("mbt2018-mean")
+  assert codec.levels == (1, 2, 3, 4, 5, 6)
+  assert ladder(codec) == (codec.levels, True)
+  check_level(codec, 1.37)
+  with pytest.raises(LevelError, match=r"mbt2018-mean@6\.5: quality runs from 1 to 6"):
+    check_level(codec, 6.5)
+  with pytest.raises(LevelError):
+    codec.encode([photo()], [float("nan")])
+
+
+def test_a_single_file_has_the_level_in_its_name(tmp_path):
+  plain = small_weights("mbt2018", levels=0)
+  for name, level in (("mbt2018-3-723404a8.pth.tar", 3), ("mine.safetensors", 1), ("mine-3.safetensors", 1)):
+    shutil.copy(plain, tmp_path / name)
+    assert load_codec("mbt2018", weights=str(tmp_path / name)).levels == (level,)
+  codec = load_codec("mbt2018", weights=str(tmp_path / "mine.safetensors"))
+  assert codec.decode([coded(codec, photo(), 1)])[0].shape == (1, 48, 64, 3)
+  with pytest.raises(LevelError, match="quality runs from 1 to 1"):
+    check_level(codec, 2)
+
+
+def test_a_folder_has_a_file_for_each_level(tmp_path):
+  codec = load_codec("cheng2020-attn", weights=str(tmp_path), metric="ms-ssim")
+  assert codec.levels == (1, 2, 3, 4, 5, 6)
+  with pytest.raises(LevelError, match="in whole numbers from 1 to 6"):
+    check_level(codec, 2.5)
+  with pytest.raises(WeightsError, match=r"no file cheng2020_attn-ms-ssim-2-5dad201d\.pth\.tar in .*; fetch https://"):
+    codec.encode([photo()], [2])
+  assert "weights of CompressAI for ms-ssim" in codec.fingerprint()
+
+
+def test_what_is_missing_is_told_with_its_remedy(tmp_path):
+  with pytest.raises(WeightsError, match=r"cheng2020-attn: no weights come with this package.*\(weights=PATH\)"):
+    load_codec("cheng2020-attn").encode([photo()], [2])
+  with pytest.raises(WeightsError, match="mbt2018: no file or folder /nowhere"):
+    load_codec("mbt2018", weights="/nowhere")
+  with pytest.raises(SpecError, match=r"mbt2018\(coder=rans\): expected one of constriction, tfc"):
+    load_codec("mbt2018", coder="rans")
+  with pytest.raises(SpecError, match=r"mbt2018\(metric=lpips\): expected one of mse, ms-ssim"):
+    load_codec("mbt2018", metric="lpips")
+  with pytest.raises(SpecError, match="no option of mbt2018 'weight'; did you mean 'weights'"):
+    load_codec("mbt2018", weight="")
+
+
+def test_weights_of_another_network_are_refused():
+  with pytest.raises(WeightsError, match="unfilled .*are they of another architecture"):
+    load_codec("mbt2018", weights=str(small_weights("mbt2018-mean"))).encode([photo()], [1])
+
+
+def test_points_name_weights():
+  point = f"mbt2018-mean(weights={small_weights('mbt2018-mean')})@2.5"
+  assert str(canonical_point(point)) == point
+  assert str(canonical_point("mbt2018-mean(coder=constriction)@2")) == "mbt2018-mean@2"
+  assert load_codec(point).fingerprint() == codec_of("mbt2018-mean").fingerprint()
+
+
+def test_the_fingerprint_tells_weights_and_coder():
+  fingerprint = codec_of("mbt2018-mean").fingerprint()
+  assert "jax " in fingerprint
+  assert "constriction " in fingerprint
+  assert str(small_weights("mbt2018-mean").parent) not in fingerprint
+  other = load_codec("mbt2018-mean", weights=str(small_weights("mbt2018-mean", sign=-1)))
+  assert other.fingerprint() != fingerprint
