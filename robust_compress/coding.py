@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from robust_compress import compress, parallel
 from robust_compress.data.shards import Manifest
+from robust_compress.job import Job
 from robust_compress.pictures import Pictures, job_of
 from robust_compress.types import Point
 
@@ -44,19 +45,29 @@ class Coding:
   def code(self, data: str, point: Point) -> Manifest:
     """Codes all pictures of a data set; what stands already is not coded again."""
     job = self.pictures.job(data, point)
-    name = job.path("").name
     if not self.beam:
-      compress.write_shards(
-        job, host=parallel.host(), n_hosts=parallel.n_hosts(),
-        n_workers=self.config.n_workers or None, replace=self.replace,
-      )  # fmt: skip
-    elif parallel.host() == 0:
+      return self.run(job)
+    if parallel.host() == 0:
       from robust_compress import beam  # an extra, imported by those who ask for it
 
       make_job = functools.partial(job_of, self.config, self.pictures.workdir.absolute(), data, point)
       beam.write_shards(make_job, self.beam, n_workers=self.config.n_workers or 1, replace=self.replace)
-    parallel.barrier(f"coded {name}")
-    if parallel.host() == 0:
-      compress.finish(job)
-    parallel.barrier(f"finished {name}")
-    return compress.finish(job)
+    return _finished(job)
+
+  def run(self, job: Job) -> Manifest:
+    """Codes what is missing of a job on the hosts of this run."""
+    compress.write_shards(
+      job, host=parallel.host(), n_hosts=parallel.n_hosts(),
+      n_workers=self.config.n_workers or None, replace=self.replace,
+    )  # fmt: skip
+    return _finished(job)
+
+
+def _finished(job: Job) -> Manifest:
+  """The whole set, when all hosts have made their shards."""
+  name = job.path("").name
+  parallel.barrier(f"coded {name}")
+  if parallel.host() == 0:
+    compress.finish(job)
+  parallel.barrier(f"finished {name}")
+  return compress.finish(job)

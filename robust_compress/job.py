@@ -146,7 +146,7 @@ def _encode(job: Job, batch: list[tuple[int, Clip]]) -> list[Item]:
 
 
 def _encode_nearest(codec: Codec, clips: Sequence[Clip], bpps: Sequence[float]) -> list[tuple[Coded, float]]:
-  """Each clip at the level whose rate is nearest to its `bpp`, coded once a level; all clips take a step in one call."""
+  """Each clip at the level whose rate is nearest to its own, coded once a level; all clips take a step in one call."""
   levels, continuous = ladder(codec)
   searches = [rate.steps(levels, bpp, continuous=continuous) for bpp in bpps]
   tried: list[dict[float, Coded]] = [{} for _ in clips]

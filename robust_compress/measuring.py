@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_compress import evaluate as evaluation
@@ -18,7 +18,7 @@ from robust_compress.data import pipeline
 from robust_compress.evaluate import Evaluation, Predict, Targets
 from robust_compress.inspect import audit_summary
 from robust_compress.store import Store
-from robust_compress.types import NONE, Cell, Point
+from robust_compress.types import NONE, Cell, Point, Source, Weights
 
 LOG = logging.getLogger("robust_compress")
 
@@ -35,12 +35,22 @@ class Measuring:
   def __init__(self, bench: Bench, store: Store, replace: bool = False):
     self.bench, self.store, self.replace, self.config = bench, store, replace, bench.config
     self._originals: dict[str, dict[str, str] | None] = {}
+    self._predictor: tuple[str, Callable[[Any], Predict]] | None = None
+    self._bound: tuple[str, Weights, Predict] | None = None
+
+  def predict(self, name: str, weights: Weights) -> Predict:
+    """A model with weights. What was compiled for the model asked for last is kept, and the weights asked for last."""
+    if self._bound is None or self._bound[:2] != (name, weights):
+      self._bound = None  # not two networks at once
+      if self._predictor is None or self._predictor[0] != name:
+        self._predictor = name, self.bench.predictor(name)
+      self._bound = name, weights, self._predictor[1](self.bench.variables(name, weights))
+    return self._bound[2]
 
   def model(self, name: str, cells: Sequence[Cell]) -> None:
     """Measures the cells of one model: one compilation serves all its weights and points."""
-    predictor = self.bench.predictor(name)
     for (weights, data), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
-      predict = predictor(self.bench.variables(name, weights))
+      predict = self.predict(name, weights)
       own = None
       if any(cell.target != "labels" for cell in group):
         labelled = any(cell.test == NONE and cell.target == "labels" for cell in group)  # else it may have no labels
@@ -56,21 +66,27 @@ class Measuring:
     self, predict: Predict, name: str, data: str, test: Point, targets: Targets, keep_predictions: bool = False
   ) -> Evaluation:
     """Every picture of `data` at `test` through the network once, over all hosts."""
-    model = self.bench.models[name]
-    source = self.bench.labelled(model, data, test)
+    source = self.bench.labelled(self.bench.models[name], data, test)
+    found = self.over(source, predict, name, data, str(test), targets, keep_predictions)
+    n_left_out = 0 if test == NONE else len(self.bench.pictures.source(data)) - len(source)
+    return dataclasses.replace(found, n_skipped=found.n_skipped + n_left_out)
+
+  def over(
+    self, source: Source, predict: Predict, name: str, data: str, what: str, targets: Targets,
+    keep_predictions: bool = False,
+  ) -> Evaluation:  # fmt: skip
+    """Every picture of a source of `data` through the network once, over all hosts; `what` says which source it is."""
     batches = pipeline.eval_batches(
-      source, model.input, specs.parse_data(data).view, self.config.batch_size,
+      source, self.bench.models[name].input, specs.parse_data(data).view, self.config.batch_size,
       host=parallel.host(), n_hosts=parallel.n_hosts(), backend=self.config.backend, on_bad=self.config.on_bad,
     )  # fmt: skip
-    label = f"{name} at {'originals' if test == NONE else test}"
+    label = f"{name} at {'originals' if what == str(NONE) else what}"
     found = evaluation.evaluate(
       predict, self.bench.task, batches, targets,
       keep_predictions=keep_predictions, progress=label if parallel.host() == 0 else "",
       n_examples=-(-len(source) // parallel.n_hosts()),
     )  # fmt: skip
-    whole = evaluation.across_hosts(found, self.bench.workdir / "records", specs.key_of([name, data, str(test)]))
-    n_left_out = 0 if test == NONE else len(self.bench.pictures.source(data)) - len(source)
-    return dataclasses.replace(whole, n_skipped=whole.n_skipped + n_left_out)
+    return evaluation.across_hosts(found, self.bench.workdir / "records", specs.key_of([name, data, what]))
 
   def _keep(self, cell: Cell, found: Evaluation) -> None:
     """Records first, the row last: a row promises that its records are there."""
