@@ -4,6 +4,7 @@
       compress  (data, point) of the missing cells ──▶ coded/<codec>-<key>/
       train     weights of the missing cells       ──▶ weights/<model>-<key>/
       evaluate  weights × (data, point)            ──▶ rows/<key>.json, records/<key>.npz
+                base weights × learned codec, JPEG ──▶ failures/<key>/
       report    rows                               ──▶ report/report.html
 
 Each verb does only what is not on disk yet, so a study that was cut off is finished by running it again. The command
@@ -32,6 +33,7 @@ from robust_compress.bench import Bench
 from robust_compress.cells import chain, grids, grouped, points_of, targets
 from robust_compress.coding import Coding
 from robust_compress.data import pipeline
+from robust_compress.failures import Failures
 from robust_compress.measuring import Measuring
 from robust_compress.metric_writers import tensorboard
 from robust_compress.protocols import Grid
@@ -138,11 +140,17 @@ class Study:
           self._train(model, weights)
 
   def evaluate(self) -> None:
-    """Measures the missing cells: one pass a (weights, data, point), whatever the number of targets."""
+    """Measures the missing cells: one pass a (weights, data, point), whatever the number of targets.
+
+    Base weights on learned codecs are also compared with JPEG at equal bytes, picture by picture.
+    """
     with self._working():
       measuring = Measuring(self.bench, self.store, self.replace)
-      for model, cells in grouped(self.missing(), lambda cell: cell.model):
-        measuring.model(model, cells)
+      failures = Failures(measuring, self.coding, self.replace)
+      missing, uncompared = self.missing(), failures.missing(self.cells)
+      for model in dict.fromkeys(cell.model for cell in (*missing, *uncompared)):
+        measuring.model(model, [cell for cell in missing if cell.model == model])
+        failures.model(model, [cell for cell in uncompared if cell.model == model])
       parallel.barrier("evaluated")  # the first host writes the rows, and the others may be asked for what is missing
 
   @property
@@ -158,7 +166,7 @@ class Study:
     return report(
       rows, self.page.parent,
       results=self.store, planned=self.cells, unreachable=self.unreachable(),
-      examples=self.workdir / "examples", title=title,
+      examples=self.workdir / "examples", failures=self.workdir / "failures", title=title,
     )  # fmt: skip
 
   @contextmanager

@@ -48,6 +48,7 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   **dict.fromkeys(
     ("bench", "cells", "coding", "listing", "measuring", "planning", "showcase", "study"), ANYTHING - {"main"}
   ),
+  **dict.fromkeys(("equal_bytes", "failures"), ANYTHING - {"main"}),
   **dict.fromkeys(("main", "__main__"), ANYTHING),
 }
 ONLY_FROM = {"main": {"__main__"}, "study": {"main", "planning"}}  # these may import them (planning: for its type)

@@ -19,6 +19,7 @@ from robust_compress.report import (
   compare,
   csv_files,
   curves,
+  failures,
   load_examples,
   markup,
   names,
@@ -28,6 +29,7 @@ from robust_compress.report import (
   save_examples,
   tables,
 )
+from robust_compress.report.against_jpeg import Comparison, folder_of, save_comparison
 from robust_compress.report.paired import Paired
 from robust_compress.store import Store
 from robust_compress.types import NONE, Cell, DataError, Point, Recipe, Row, Weights
@@ -387,6 +389,80 @@ def test_examples_round_trip_and_stay_in_their_folder(tmp_path):
   index.write_text(index.read_text().replace("000.png", "../../secret.png"))
   with pytest.raises(DataError, match="not a plain file name"):
     load_examples(tmp_path, DATA)
+
+
+# --------------------------------------------------------------------------------------- learned against JPEG
+
+LEARNED = tuple(Point("my.codec:Codec", (), level) for level in (1.0, 2.0))
+
+
+def compared(directory, row: Row, n_beaten: int, *, answers: bool = True, n_bytes_jpeg: int = 1010) -> Row:
+  """Keeps a comparison of 40 pictures for a row: JPEG is 2 dB ahead on the first few, 3 dB behind on the others."""
+  difference = np.where(np.arange(40) < n_beaten, -2.0, 3.0)
+  columns = {
+    "id": np.array(IDS[:40]),
+    "n_pixels": np.full(40, 5000),
+    "n_bytes": np.linspace(1000, 1020, 40).astype(int),
+  }
+  columns |= {"n_bytes_jpeg": np.full(40, n_bytes_jpeg), "level_jpeg": np.full(40, 30.0)}
+  columns |= {"psnr": 30 + difference, "psnr_jpeg": np.full(40, 30.0)}
+  if answers:
+    columns |= {"right": np.arange(40) % 2 == 0, "right_jpeg": np.arange(40) < 15}
+  save_comparison(directory, Comparison(row.cell, {**row.fingerprint, "equal bytes": "1"}, 400, columns))
+  picture = np.zeros((8, 8, 3), np.uint8)
+  decoded = [DecodedExample(row.cell.test, picture, 12, "cat"), DecodedExample(POINTS[0], picture, 12, "dog", 31.25)]
+  save_examples(folder_of(directory, row.cell), row.cell.data, [Example("id", picture, None, "dog", decoded, "bird")])
+  return row
+
+
+def learned_rows() -> list[Row]:
+  base = measure(None, plan(("baseline",))[0])
+  cells = [dataclasses.replace(base.cell, test=point) for point in LEARNED]
+  return [base, *(dataclasses.replace(base, cell=cell, bpp=cell.test.level) for cell in cells)]
+
+
+def test_failures_of_a_learned_codec_are_a_section(tmp_path):
+  base, low, high = learned_rows()
+  rows = [base, compared(tmp_path / "failures", high, 3), compared(tmp_path / "failures", low, 10)]
+  path = report(rows, tmp_path, failures=tmp_path / "failures")
+  page = Page(text_of(path))
+  said = " ".join(page.text)
+  assert "JPEG has the higher PSNR on 10 of 40 pictures (25 %) at my.codec:Codec, level 1" in said
+  assert "on 7 the model is right about JPEG's picture only" in said
+  assert "A sample of 40 of 400 pictures" in said
+  for part in ("read as: bird", "read as: cat", "31.2 dB", "level 1, 1.00 bpp: the worst 1 of 12"):
+    assert part in said
+  assert [file for file in page.files if "failures" in file]
+  [group] = failures.groups(rows, tmp_path / "failures")
+  one = failures.table(group)
+  assert [line[:8] for line in one.body] == [
+    ("level 1", "1.00", "40", "0", "10 (25 %)", "+3.0 dB", "8", "12"),
+    ("level 2", "2.00", "40", "0", "3 (8 %)", "+3.0 dB", "8", "12"),
+  ]
+  assert one.body[0][8:] == ("7", "13", "0.359")
+  assert text_of(path) == text_of(report(rows, tmp_path / "again", failures=tmp_path / "failures"))
+
+
+def test_failures_without_answers_and_without_pictures_to_compare(tmp_path):
+  base, low, high = learned_rows()
+  rows = [base, compared(tmp_path / "failures", low, 0, answers=False)]
+  said = " ".join(Page(text_of(report(rows, tmp_path, failures=tmp_path / "failures"))).text)
+  assert "none of the pictures compared, at one setting" in said
+  assert "McNemar" not in said
+  rows = [base, compared(tmp_path / "failures", high, 9, n_bytes_jpeg=2000)]
+  said = " ".join(Page(text_of(report(rows, tmp_path, failures=tmp_path / "failures"))).text)
+  assert "No picture could be compared" in said
+
+
+def test_failures_found_under_other_conditions_are_not_shown(tmp_path):
+  base, low, _ = learned_rows()
+  compared(tmp_path / "failures", dataclasses.replace(low, fingerprint={"codec": "of yesterday", "metric": "1"}), 9)
+  assert failures.groups([base, low], tmp_path / "failures") == []
+  assert "equal bytes" not in text_of(report([base, low], tmp_path, failures=tmp_path / "failures"))
+  assert "equal bytes" not in text_of(report([base], tmp_path, failures=tmp_path / "nowhere"))
+
+
+# ----------------------------------------------------------------------------------------------- the package
 
 
 def test_report_needs_neither_jax_nor_tensorflow():

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from robust_compress.report import csv_files, page, summary
+from robust_compress.report import failures as failing
 from robust_compress.report.curves import Panel, panels
 from robust_compress.report.examples import DecodedExample, Example, load_examples, save_examples
 from robust_compress.report.markup import Safe, element, join
@@ -34,6 +35,7 @@ def report(
   planned: Iterable[Cell] = (),
   unreachable: Collection[Cell] | Mapping[Cell, str] = (),
   examples: str | os.PathLike[str] | None = None,
+  failures: str | os.PathLike[str] | None = None,
   title: str = "Recognition under compression",
   metric: str | None = None,
   command: str | None = None,
@@ -48,6 +50,7 @@ def report(
     planned: all cells of the study, so that what has no row is drawn as missing.
     unreachable: planned cells whose target rate no level of the codec meets; with what to say of each, or without.
     examples: folder written by `save_examples`.
+    failures: folder written by `against_jpeg.save_comparison`.
     title: heading of the page.
     metric: name of the metric to draw, in place of the task's usual one.
     command: how this report was made, for its last section.
@@ -62,7 +65,8 @@ def report(
   write_atomic(directory / "curves.csv", csv_files.curves_csv(found).encode())
   sections = [section(panel, found, paired, directory) for panel in found]
   models = overview(found, directory)
-  body = [_header(title, found, sections), models, [one.body for one in sections], _pictures(found, examples)]
+  body = [_header(title, found, sections), models, [one.body for one in sections]]
+  body += [failing.section(rows, failures, directory), _pictures(found, examples)]
   body += [_provenance(rows, found, command)] if rows else []
   path = directory / "report.html"
   write_atomic(path, page.document(title, *body).encode())

@@ -1,7 +1,7 @@
 """Example pictures of a report: a small folder that the compress stage writes and the page shows.
 
     examples/<data key>/index.json      [{id, original, n_bytes, label, decoded: [{point, file, n_bytes, psnr,
-                                          prediction}]}]; prediction only where a model was asked
+                                          prediction}]}]; predictions only where a model was asked
     examples/<data key>/000.png         the original, as the codec saw it
     examples/<data key>/000-jpeg-10.png what came back
 
@@ -34,6 +34,7 @@ class DecodedExample(NamedTuple):
   pixels: np.ndarray  # uint8[h w 3]
   n_bytes: int
   prediction: str | None = None
+  psnr: float | None = None  # of the whole picture, where the pixels are a part of it
 
 
 class Example(NamedTuple):
@@ -44,6 +45,7 @@ class Example(NamedTuple):
   n_bytes: int | None  # of the source file; None where this view has no file
   label: str | None
   decoded: Sequence[DecodedExample]
+  prediction: str | None = None
 
 
 def data_key(data: str) -> str:
@@ -99,9 +101,11 @@ def _save_one(folder: Path, number: int, example: Example) -> dict[str, Any]:
   for one in example.decoded:
     file = f"{number:03d}-{re.sub(r'[^a-z0-9.]+', '-', str(one.point).lower()).strip('-')}.png"
     write_atomic(folder / file, _png(one.pixels))
-    entry = {"point": str(one.point), "file": file, "n_bytes": one.n_bytes, "psnr": psnr(example.pixels, one.pixels)}
+    quality = psnr(example.pixels, one.pixels) if one.psnr is None else one.psnr
+    entry = {"point": str(one.point), "file": file, "n_bytes": one.n_bytes, "psnr": quality}
     decoded.append(entry | ({} if one.prediction is None else {"prediction": one.prediction}))
   fields = {"id": example.id, "original": original, "n_bytes": example.n_bytes, "label": example.label}
+  fields |= {} if example.prediction is None else {"prediction": example.prediction}
   return {**fields, "decoded": decoded}
 
 

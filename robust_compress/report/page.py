@@ -17,7 +17,7 @@ from robust_compress.report.markup import Safe, element, join
 from robust_compress.report.tables import Table
 from robust_compress.types import Row
 
-_PICTURE_BUDGET = 12 * 2**20  # bytes of PNG in one page; further examples stay in their folder
+PICTURE_BUDGET = 12 * 2**20  # bytes of PNG in one section; further examples stay in their folder
 
 
 def document(title: str, *body: Any) -> str:
@@ -69,13 +69,13 @@ def figure(drawing: Safe, caption: Any, file: str) -> Safe:
 # --------------------------------------------------------------------------------------- example pictures
 
 
-def examples(entries: Sequence[dict[str, Any]]) -> list[Safe]:
-  """One strip a picture, original first, at true pixels. Stops where the page would grow too heavy."""
+def examples(entries: Sequence[dict[str, Any]], budget: int = PICTURE_BUDGET) -> list[Safe]:
+  """One strip a picture, original first, at true pixels. Stops where they would be more than `budget` bytes."""
   strips, used = [], 0
   for entry in entries:
     paths = [entry["original"], *(decoded["file"] for decoded in entry["decoded"])]
     size = sum(path.stat().st_size for path in paths)
-    if used + size > _PICTURE_BUDGET:
+    if used + size > budget:
       strips.append(element("p", f"{len(entries) - len(strips)} more are beside the coded pictures.", class_="note"))
       break
     used += size
@@ -86,21 +86,26 @@ def examples(entries: Sequence[dict[str, Any]]) -> list[Safe]:
 def _strip(entry: dict[str, Any]) -> Safe:
   label = entry.get("label")
   n_bytes = "size of this view unknown" if entry["n_bytes"] is None else _bytes_text(entry["n_bytes"])
-  first = _picture(entry["original"], "original", n_bytes, f"label: {label}" if label else "", entry["id"])
+  said = [f"label: {label}" if label else "", _answer(entry)]
+  first = _picture(entry["original"], "original", entry["id"], n_bytes, *said)
   rest = []
   for decoded in entry["decoded"]:
     point = names.point_title(specs.parse_point(decoded["point"]))
     quality = "" if decoded.get("psnr") is None else f"{decoded['psnr']:.1f} dB"
-    answer = f"read as: {decoded['prediction']}" if decoded.get("prediction") else ""
     cost = ", ".join(filter(None, (_bytes_text(decoded["n_bytes"]), quality)))
-    rest.append(_picture(decoded["file"], point, cost, answer, entry["id"]))
+    rest.append(_picture(decoded["file"], point, entry["id"], cost, _answer(decoded)))
   return element("div", first, rest, class_="example", tabindex=0)
 
 
-def _picture(path, title: str, cost: str, remark: str, id: str) -> Safe:
+def _answer(entry: dict[str, Any]) -> str:
+  """What a model took the picture for, where it was asked."""
+  return f"read as: {entry['prediction']}" if entry.get("prediction") else ""
+
+
+def _picture(path, title: str, id: str, *remarks: str) -> Safe:
   data = base64.b64encode(path.read_bytes()).decode()
   image = element("img", src=f"data:image/png;base64,{data}", alt=f"picture {id}, {title}")
-  return element("figure", image, element("figcaption", title, element("small", cost), element("small", remark)))
+  return element("figure", image, element("figcaption", title, [element("small", text) for text in remarks if text]))
 
 
 def _bytes_text(n: int) -> str:

@@ -89,9 +89,9 @@ def overview(panels: Sequence[Panel], directory: Path) -> list[Safe]:
   for (task, data), models in groups.items():
     for role, what in (("B", "as trained"), ("relative", "relative to their own output on the original")):
       drawn = plots.models_figure(list(models.values()), role) if len(models) > 1 else None
-      name = f"models-{task}-{_plain(specs.parse_data(data).name)}-{what.split()[0]}-{specs.key_of(data)[:6]}"
+      name = f"models-{task}-{plain(specs.parse_data(data).name)}-{what.split()[0]}-{specs.key_of(data)[:6]}"
       caption = f"{len(models)} models {what}, on {specs.parse_data(data).name}."
-      figures.append(_draw(drawn, directory, name, caption, caption))
+      figures.append(framed(drawn, directory, name, caption, caption))
   figures = [figure for figure in figures if figure is not None]
   return [element("h2", "Models side by side"), *figures] if figures else []
 
@@ -104,10 +104,11 @@ def _name(panel: Panel, everything: Sequence[Panel]) -> str:
 
 
 def _plain_name(panel: Panel) -> str:
-  return _plain(f"{panel.model}-{specs.parse_data(panel.data).name}")
+  return plain(f"{panel.model}-{specs.parse_data(panel.data).name}")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+  """As a file name."""
   return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:80] or "panel"
 
 
@@ -133,7 +134,8 @@ def _missing(panel: Panel) -> Safe | None:
 # --------------------------------------------------------------------------------------------- figures
 
 
-def _draw(figure: Figure | None, directory: Path, name: str, alt: str, caption: Any) -> Safe | None:
+def framed(figure: Figure | None, directory: Path, name: str, alt: str, caption: Any) -> Safe | None:
+  """A figure with its caption for the page, and beside the page as PNG."""
   if figure is None:
     return None
   write_atomic(directory / f"{name}.png", canvas.png(figure))
@@ -157,14 +159,14 @@ def _rates(panel: Panel, findings: _Findings, directory: Path, name: str) -> lis
   caption += f" {unplaced} planned cells of unknown rate are only in the table." if unplaced else ""
   drawn = plots.rate_figure(panel, CURVE_ROLES, findings.published)
   alt = f"{title}; every number is in the table of all cells"
-  return _headed(title, _draw(drawn, directory, f"{name}-{panel.metric.name}-over-rate", alt, caption))
+  return _headed(title, framed(drawn, directory, f"{name}-{panel.metric.name}-over-rate", alt, caption))
 
 
 def _levels(panel: Panel, findings: _Findings, directory: Path, name: str) -> list[Any]:
   title = f"{panel.metric.title} over setting"
   drawn = plots.level_figure(panel, CURVE_ROLES, findings.published)
   caption = "The same over each codec's own setting, low rate on the left."
-  return _headed(title, _draw(drawn, directory, f"{name}-{panel.metric.name}-over-setting", title, caption))
+  return _headed(title, framed(drawn, directory, f"{name}-{panel.metric.name}-over-setting", title, caption))
 
 
 def _relative(panel: Panel, directory: Path, name: str) -> list[Any]:
@@ -174,7 +176,7 @@ def _relative(panel: Panel, directory: Path, name: str) -> list[Any]:
   for kind, draw in (("rate", plots.rate_figure), ("setting", plots.level_figure)):
     file = f"{name}-relative-{panel.metric.name}-over-{kind}"
     alt = f"relative {panel.metric.title} over {kind}"
-    figures.append(_draw(draw(panel, ("relative",)), directory, file, alt, caption))
+    figures.append(framed(draw(panel, ("relative",)), directory, file, alt, caption))
     caption = "The same over each codec's own setting."
   return _headed("relative to the model's own output", *figures)
 
@@ -182,7 +184,7 @@ def _relative(panel: Panel, directory: Path, name: str) -> list[Any]:
 def _matrix(panel: Panel, directory: Path, name: str) -> list[Any]:
   caption = "Rows are what the weights were finetuned on, columns what they were tested on. Hatched: not measured."
   alt = "train level by test level; every number is in the table of all cells"
-  figure = _draw(plots.matrix_figure(panel), directory, f"{name}-train-level-by-test-level", alt, caption)
+  figure = framed(plots.matrix_figure(panel), directory, f"{name}-train-level-by-test-level", alt, caption)
   return _headed("finetuned at one level, tested at another", figure)
 
 
@@ -194,7 +196,7 @@ def _gains(panel: Panel, everything: Sequence[Panel], findings: _Findings, direc
     return []
   caption = f"C − B in {panel.metric.step}: what finetuning on a setting brings there, with paired 95 % intervals."
   alt = "gain by finetuning over bits per pixel; the numbers are in the table below"
-  figure = _draw(plots.gain_figure(panel, findings.gains), directory, f"{name}-gain-by-finetuning", alt, caption)
+  figure = framed(plots.gain_figure(panel, findings.gains), directory, f"{name}-gain-by-finetuning", alt, caption)
   choice = None
   if compare.control_beats_base(panel):
     text = "Finetuning on originals alone beats the base model on originals, so both choices of A and B are shown. "

@@ -39,7 +39,7 @@ def _share(estimate: Estimate | None, signed: bool = False) -> tuple[str, str]:
   return names.percent_text(estimate.value, signed), f"[{', '.join(bounds)}]" if bounds else ""
 
 
-def _p_text(p: float | None) -> str:
+def p_text(p: float | None) -> str:
   return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -62,7 +62,7 @@ def gain_table(gains: Sequence[Gain], panel: Panel) -> Table:
     a, b, c = (metric.text(sample.value(metric.name)) if sample else "–" for sample in (g.a, g.b, g.c))
     row = (names.codec_title(g.test), names.setting_text(g.test), names.bpp_text(g.bpp), a, b, c)
     difference = (("other pictures", "missing"), "") if g.difference is None else _estimate(g.difference, metric)
-    row += (*difference, *_share(g.recovered), _p_text(g.p_value))
+    row += (*difference, *_share(g.recovered), p_text(g.p_value))
     body.append(((f"A and B from {g.choice} weights",) if both else ()) + row)
   columns = [("base", False)] * both + columns
   apart = "Other pictures: B and C were measured over different ones (some were skipped), and are not compared."

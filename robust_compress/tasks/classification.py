@@ -28,6 +28,7 @@ class Classification:
   name = "classification"
   version = "1"
   primary_metric = "top1"
+  right = "correct1"  # the record that says whether a picture was understood
   higher_is_better = True
 
   def loss(self, outputs: Any, batch: Arrays) -> dict[str, tuple[Any, Any]]:
