@@ -116,10 +116,10 @@ class Fallible:
   def fingerprint(self) -> str:
     return f"fallible 1 of {self.webp.fingerprint()}"
 
-  def encode(self, clips, levels):
+  def encode(self, clips, levels, reconstruct=False):
     known = [clip if clip.mean() > DARK else clip & 0xC0 | 0x20 for clip in clips]
-    blobs = [coded.blob for coded in self.webp.encode(known, levels)]
-    return [Coded(blob, pixels) for blob, pixels in zip(blobs, self.decode(blobs))]
+    coded = self.webp.encode(known, levels)
+    return [one._replace(pixels=self.decode([one.blob])[0]) for one in coded] if reconstruct else coded
 
   def decode(self, blobs):
     return self.webp.decode(blobs)

@@ -80,7 +80,7 @@ def test_bytes_levels_and_psnr_are_those_of_the_pictures(finished):
   for index in range(14):
     clip = source.picture(index).clip
     i = columns["id"].tolist().index(source.id(index))
-    [learned] = codec.encode([clip], [60])
+    [learned] = codec.encode([clip], [60], reconstruct=True)
     [jpeg] = JPEG.encode([clip], [columns["level_jpeg"][i]])
     sizes = [len(JPEG.encode([clip], [q])[0].blob) for q in range(1, 101)]
     assert (columns["n_bytes"][i], columns["n_bytes_jpeg"][i]) == (len(learned.blob), len(jpeg.blob))
