@@ -37,8 +37,8 @@ _RIGHT = (
 )
 _SELF = "To be right is to say what the same model says of the original."
 _SHOWN = (
-  "First those that the model reads right from JPEG alone, then by how far JPEG is ahead in PSNR. Of pictures over 256 "
-  "pixels a side, the part where it is most ahead; bytes and PSNR are of the whole."
+  "The worst are those that the model reads right from JPEG alone, where there are any, then those of which JPEG is most "
+  "ahead in PSNR. Of pictures over 256 pixels a side, the part where it is most ahead; bytes and PSNR are of the whole."
 )
 _KINDS = (  # of marks: title, colour, marker; read right from (learned, JPEG)
   ("read right from both or neither", canvas.MUTED, "o", ((True, True), (False, False))),
@@ -86,12 +86,11 @@ def _rate(pair: tuple[Row, Comparison]) -> float:
 
 
 def _group(group: Group, folder: str | os.PathLike[str], directory: Path, budget: int) -> Safe:
-  name = plain(f"{group.model}-{specs.parse_data(group.data).name}-{names.codec_key(group.codec)}")
-  name = f"{name}-failures-{specs.key_of([specs.weights_to_json(group.weights), group.data])[:6]}"
+  codec = names.codec_key(group.codec)
+  key = specs.key_of([specs.weights_to_json(group.weights), group.data, codec])[:6]
+  name = f"{plain(f'{group.model}-{specs.parse_data(group.data).name}-{codec}')}-failures-{key}"
   title = f"{names.codec_title(group.codec)} against JPEG: {group.model} on {specs.parse_data(group.data).name}"
-  caption = (
-    "A picture a mark; below the line JPEG has the higher PSNR with as many bytes. Colour: whether the model reads it."
-  )
+  caption = "A picture a mark; below the line JPEG has the higher PSNR with as many bytes."
   figure = framed(scatter(group), directory, name, "PSNR difference over bits per pixel", caption)
   shown = _pictures(group, folder, budget)
   return join(
