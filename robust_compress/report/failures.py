@@ -37,7 +37,7 @@ _RIGHT = (
 )
 _SELF = "To be right is to say what the same model says of the original."
 _SHOWN = (
-  "The worst are those that the model reads right from JPEG alone, where there are any, then those of which JPEG is most "
+  "The worst are those that the model reads right from JPEG alone, where there are any, then those where JPEG is most "
   "ahead in PSNR. Of pictures over 256 pixels a side, the part where it is most ahead; bytes and PSNR are of the whole."
 )
 _KINDS = (  # of marks: title, colour, marker; read right from (learned, JPEG)
