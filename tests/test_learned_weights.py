@@ -22,7 +22,7 @@ NARROW["cheng2020-gmm"]["hidden"] = 10
 @functools.cache
 def variables_of(name, levels=0):
   """Seeded numbers for every parameter."""
-  template = weights._template(load_network(name).build(**NARROW[name], levels=levels))
+  template = weights.template(load_network(name).build(**NARROW[name], levels=levels))
   leaves = {path: seeded.normal(path, leaf.shape) for path, leaf in convert.flatten(template).items()}
   return convert.unflatten(leaves)
 

@@ -61,6 +61,16 @@ def module(loaded: Loaded, **types: Any) -> Any:
   return _built(loaded.network, {part: getattr(loaded, part) for part in ("n", "m", "levels", "hidden")}, **types)
 
 
+def template(network: Any) -> dict[str, Any]:
+  """Shapes of a network's variables, computed without allocating them."""
+  import jax
+  import jax.numpy as jnp
+
+  picture = jax.ShapeDtypeStruct((1, network.stride, network.stride, 3), jnp.float32)
+  level = {"level": jax.ShapeDtypeStruct((1,), jnp.float32)} if network.levels else {}
+  return jax.eval_shape(network.init, jax.random.key(0), picture, **level)
+
+
 def write(weights: Loaded | Mapping[str, Any], path: str | Path, half: bool = False) -> None:
   """Writes variables as safetensors under CompressAI's names, whole or not at all.
 
@@ -110,7 +120,7 @@ def published(network: str, metric: str, quality: int, folder: str | Path) -> Pa
 def _fitted(network: str, arrays: Mapping[str, np.ndarray], name: str) -> Loaded:
   """Foreign arrays as variables of the network as wide as they are."""
   widths = _widths(network, arrays, name)
-  variables = convert.to_variables(arrays, keys.READING, _template(_built(network, widths)), name)
+  variables = convert.to_variables(arrays, keys.READING, template(_built(network, widths)), name)
   leaves = convert.flatten(variables)
   if wrong := [path for path, leaf in leaves.items() if leaf.dtype != np.float32]:
     raise WeightsError(f"weights {name}: {wrong[0]} is {leaves[wrong[0]].dtype}; expected floating point numbers")
@@ -137,16 +147,6 @@ def _widths(network: str, arrays: Mapping[str, np.ndarray], name: str) -> dict[s
 def _built(network: str, widths: Mapping[str, int], **types: Any) -> Any:
   options = {part: width for part, width in widths.items() if part != "hidden" or width}
   return load_network(network).build(**options, **types)
-
-
-def _template(network: Any) -> dict[str, Any]:
-  """Shapes of a network's variables, computed without allocating them."""
-  import jax
-  import jax.numpy as jnp
-
-  picture = jax.ShapeDtypeStruct((1, network.stride, network.stride, 3), jnp.float32)
-  level = {"level": jax.ShapeDtypeStruct((1,), jnp.float32)} if network.levels else {}
-  return jax.eval_shape(network.init, jax.random.key(0), picture, **level)
 
 
 def _foreign(variables: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
