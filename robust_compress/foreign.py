@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_compress.codecs import frames
+from robust_compress.codecs import frames, load_codec
 from robust_compress.foreign_worker import receive, send
 from robust_compress.types import Clip, CodecError, SpecError
 
@@ -46,7 +46,7 @@ class ForeignDecoder:
   One stream at a time; threads wait for each other. Use it in a `with` block, or call `close`.
 
   Args:
-    timeout_s: for one stream, of wall time and of processor time.
+    timeout_s: for one stream, of wall time, and on each core of processor time.
     memory_bytes: address space of the worker, of which Python and the codecs take about half a gigabyte.
   """
 
@@ -149,6 +149,11 @@ class ForeignDecoder:
       timer.join()
     self.n_started += 1
     return worker
+
+
+def limits(codec: str) -> dict[str, Any]:
+  """Arguments of a `ForeignDecoder` for a codec whose decoder needs other limits than most. Raises as `load_codec`."""
+  return dict(getattr(load_codec(codec), "foreign_limits", ()))
 
 
 def decode(codec: str, blob: bytes, timeout_s: float = 60, memory_bytes: int = 2 << 30) -> Clip:

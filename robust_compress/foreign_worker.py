@@ -2,8 +2,8 @@
 
     stdin ──codec, blob──▶ load_codec(codec).decode([blob]) ──shape, pixels │ error──▶ stdout
 
-A message on the pipes is uint32 length │ JSON header │ raw bytes. Neither jax nor tensorflow is imported, so that a
-worker starts in a fraction of a second.
+A message on the pipes is uint32 length │ JSON header │ raw bytes. Neither jax nor tensorflow is imported before a codec
+needs it, so that a worker starts in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from robust_compress.codecs import frames, load_codec
-from robust_compress.types import CodecError, SpecError
+from robust_compress.types import CodecError, SpecError, WeightsError
 
 _MAX_HEADER = 1 << 16
 
@@ -72,7 +72,8 @@ def main(memory_bytes: int) -> None:
       question, blob = receive(questions, math.inf)
     except EOFError:
       return
-    _limit("RLIMIT_CPU", math.ceil(sum(os.times()[:2]) + question["timeout_s"]))  # ends one whose caller is gone
+    processor_s = question["timeout_s"] * (os.cpu_count() or 1)  # some decoders keep all cores busy
+    _limit("RLIMIT_CPU", math.ceil(sum(os.times()[:2]) + processor_s))  # ends one whose caller is gone
     header, pixels = _answer(question["codec"], bytes(blob))
     send(answers, {**header, "n_bytes": len(pixels), "peak_bytes": _peak_bytes()}, pixels)
 
@@ -85,7 +86,7 @@ def _answer(codec: str, blob: bytes) -> tuple[dict[str, Any], Any]:
   except SpecError as error:
     return {"error": "spec", "message": str(error)}, b""
   except Exception as error:
-    kind = "memory" if _out_of_memory(error) else "codec" if isinstance(error, CodecError) else "bug"
+    kind = "memory" if _out_of_memory(error) else "codec" if isinstance(error, (CodecError, WeightsError)) else "bug"
     message, name = str(error) if kind == "codec" else repr(error), codec.partition("(")[0]
     whose = "" if message.startswith(name) or kind == "bug" else f"{name}: "
     return {"error": kind, "message": f"{whose}{message}"[:2000]}, b""

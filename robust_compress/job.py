@@ -131,7 +131,8 @@ def _encode(job: Job, batch: list[tuple[int, Clip]]) -> list[Item]:
   positions, clips = zip(*batch)
   try:
     if job.bpp is None:
-      coded = job.codec.encode(clips, [float(job.levels[position]) for position in positions])
+      options = {"reconstruct": True} if job.keep_pixels and getattr(job.codec, "reconstructs", False) else {}
+      coded = job.codec.encode(clips, [float(job.levels[position]) for position in positions], **options)
       found = [(one, None) for one in coded]
     else:
       found = _encode_nearest(job.codec, clips, [float(job.bpps[position]) for position in positions])

@@ -7,8 +7,10 @@ A point at a target rate is coded at the level that stands for it (`levels.py`),
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from robust_compress.job import Job
 from robust_compress.levels import Levels
 from robust_compress.rate import TOLERANCE
 from robust_compress.types import NONE, DataError, Point, Source, StoreError
+
+SAMPLE = 4  # pictures by which the size of the rest is judged
+DISK_SHARE = 0.1  # of the disk, that the pixels of one data set at one point may take
 
 
 class Pictures:
@@ -75,7 +80,8 @@ class Pictures:
     """What `compress` is to do for `data` at `point`."""
     coded = self._coded_as(point)
     source, codec, folder = self.source(data), codecs.load_codec(coded), self.folder(data, coded)
-    return Job(source, codec, coded.level, folder, str(coded), self.config.on_bad, bpp=coded.bpp)
+    keep = getattr(codec, "reconstructs", False) and _fits(source, self.workdir)
+    return Job(source, codec, coded.level, folder, str(coded), self.config.on_bad, keep, bpp=coded.bpp)
 
   def achieved(self, data: str, point: Point) -> dict[str, Any]:
     """How pictures that were coded at a target rate meet it, for their rows.
@@ -104,6 +110,19 @@ class Pictures:
 def job_of(config: ConfigDict, workdir: pathlib.Path, data: str, point: Point) -> Job:
   """`Pictures.job` of a study that is not open here: what a worker of a cluster is told."""
   return Pictures(config, workdir).job(data, point)
+
+
+def _fits(source: Source, workdir: pathlib.Path) -> bool:
+  """Whether the lossless pixels of a source take no more than a share of the whole disk, going by a few pictures.
+
+  Not of what is free now: a run that goes on, or another host, must decide as the first one did.
+  """
+  folder = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
+  sizes = []
+  for index in range(0, len(source), max(1, len(source) // SAMPLE)):
+    with contextlib.suppress(DataError):  # told, or skipped, when it is to be coded
+      sizes.append(source.picture(index).clip.nbytes)
+  return bool(np.mean(sizes or [0]) * len(source) <= DISK_SHARE * shutil.disk_usage(folder).total)
 
 
 def _seen(data: str) -> str:

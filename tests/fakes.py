@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from robust_compress.codecs import CODECS, load_codec
+from robust_compress.codecs.learned import weights
+from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.types import CodecError, Coded, DataError, Picture, SpecError
 
 
@@ -26,11 +28,22 @@ def installed_codecs() -> list[str]:
   return names
 
 
-def codec_params() -> list:
-  """Every codec of the table as a parameter of a test; one whose extra is absent is skipped, and the report says so."""
+def spec(name: str) -> str:
+  """How tests of all codecs call one: those that are networks get small random weights."""
+  from tests.small_networks import small_weights  # which imports jax
+
+  return f"{name}(weights={small_weights(name)})" if name in NETWORKS else name
+
+
+def codec_params(trained: bool = False) -> list:
+  """Every codec of the table as a parameter of a test; one whose extra is absent is skipped, and the report says so.
+
+  `trained` leaves out networks without weights in this package: random ones do not keep a picture.
+  """
   here = installed_codecs()
-  marks = {name: [] if name in here else [pytest.mark.skip(reason=f"the extra of {name} is absent")] for name in CODECS}
-  return [pytest.param(name, marks=marks[name]) for name in CODECS]
+  names = [name for name in CODECS if not trained or name not in NETWORKS or weights.shipped(name)]
+  marks = {name: [] if name in here else [pytest.mark.skip(reason=f"the extra of {name} is absent")] for name in names}
+  return [pytest.param(name, marks=marks[name]) for name in names]
 
 
 def photo(height: int = 48, width: int = 64, seed: int = 0, n_frames: int = 1) -> np.ndarray:

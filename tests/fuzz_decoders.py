@@ -26,10 +26,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from robust_compress import files
-from robust_compress.codecs import load_codec, video_stream
-from robust_compress.foreign import ForeignDecoder, WorkerError
+from robust_compress.codecs import load_codec, varint, video_stream
+from robust_compress.codecs.learned import container
+from robust_compress.codecs.learned.networks import NETWORKS
+from robust_compress.foreign import ForeignDecoder, WorkerError, limits
 from robust_compress.types import CodecError
-from tests.fakes import installed_codecs, photo
+from tests.fakes import installed_codecs, photo, spec
 
 OUTCOMES = ("picture", "CodecError", "crash", "time-out", "memory", "bug")
 SIZES = ((37, 53, 1), (24, 40, 3), (16, 16, 1))  # h, w, t
@@ -39,7 +41,7 @@ SAVE_S = 5
 @functools.cache
 def streams(codec: str) -> tuple[bytes, ...]:
   """Undamaged streams of this project's own making: several sizes and numbers of frames, low and high rate."""
-  coder = load_codec(codec)
+  coder = load_codec(spec(codec))
   clips = [photo(height, width, seed, n_frames) for seed, (height, width, n_frames) in enumerate(SIZES)]
   ends = coder.levels[0], coder.levels[-1]
   return tuple(coder.encode([clip], [level])[0].blob for clip in clips for level in ends)
@@ -58,15 +60,28 @@ def mutated(codec: str, k: int, seed: int = 0) -> bytes:
 
 
 def sealed(codec: str, blob: bytes) -> bytes:
-  """A video codec's blob under the checksum that belongs to it, so that its damage reaches the decoder."""
-  if codec not in video_stream.TAGS:
-    return blob
+  """A blob of a format of our own, under the checksum that belongs to it, so that its damage reaches the decoder."""
   try:
+    if codec in NETWORKS:
+      return _sealed_network(blob)
+    if codec not in video_stream.TAGS:
+      return blob
     _, end = video_stream._read_header(blob, codec)
-  except CodecError:
+  except (CodecError, IndexError):
     return blob
   start, stream = blob[:end], blob[end + video_stream._CHECKSUM_BYTES :]
   return start + video_stream._checksum(start, stream) + stream
+
+
+def _sealed_network(blob: bytes) -> bytes:
+  """The checksum over its symbols stays as it was: damage of a string is told by that alone."""
+  at = 6
+  for _ in range(2):
+    _, at = varint.read("", blob, at)
+  at += 2
+  for _ in range(blob[1] >> 1 & 3):
+    _, at = varint.read("", blob, at)
+  return blob[:at] + container._damage(blob[:at], blob[at + 1 :]) + blob[at + 1 :]
 
 
 def _one(rng: np.random.Generator, choices):
@@ -139,7 +154,7 @@ MUTATIONS = (_flip_bits, _flip_header, _truncate, _cut_out, _repeat, _randomise,
 def outcome(decoder: ForeignDecoder, codec: str, blob: bytes) -> tuple[str, str]:
   """(one of OUTCOMES, what the error says) of one stream."""
   try:
-    decoder.decode(codec, blob)
+    decoder.decode(spec(codec), blob)
   except WorkerError as error:
     return error.reason, str(error)
   except CodecError as error:
@@ -217,8 +232,13 @@ def main() -> int:
 
 
 def _all_of(name: str, n: int, args: argparse.Namespace, counts: dict) -> None:
-  with ForeignDecoder(args.timeout, int(args.memory * 2**30)) as decoder:
+  with worker(name, args) as decoder:
     run(decoder, name, n, args.seed, counts)
+
+
+def worker(codec: str, args: argparse.Namespace) -> ForeignDecoder:
+  """Under the limits of the command line, or the codec's own."""
+  return ForeignDecoder(**{"timeout_s": args.timeout, "memory_bytes": int(args.memory * 2**30), **limits(codec)})
 
 
 def _save(args: argparse.Namespace, state: dict[str, dict]) -> None:
@@ -230,7 +250,7 @@ def show(args: argparse.Namespace) -> int:
   codec, _, k = args.show.rpartition(":")
   blob = mutated(codec, int(k), args.seed)
   pathlib.Path(f"{codec}-{k}.bin").write_bytes(blob)
-  with ForeignDecoder(args.timeout, int(args.memory * 2**30)) as decoder:
+  with worker(codec, args) as decoder:
     print(f"{codec}-{k}.bin, {len(blob)} bytes:", *outcome(decoder, codec, blob))
   return 0
 

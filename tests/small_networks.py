@@ -46,7 +46,9 @@ def _array(case: learned_cases.Case, key: str, shape: tuple[int, ...], sign: int
   if key.startswith("gain_"):
     rows = _STEP * np.arange(-1, shape[0] - 1, dtype=np.float32)
     return np.repeat(rows[:, None] if key.endswith("gain") else -rows[:, None], shape[1], axis=1)
-  return learned_cases.weight(case, key, shape) * np.float32(sign if key == "g_a.0.weight" else 1)
+  return learned_cases.weight(case, key, shape) * np.float32(
+    sign if key in ("g_a.0.weight", "g_a.0.conv1.weight") else 1
+  )
 
 
 @functools.cache

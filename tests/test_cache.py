@@ -11,7 +11,7 @@ from robust_compress.codecs import load_codec
 from robust_compress.compress import compress
 from robust_compress.data import cache, shards
 from robust_compress.data.cache import CodedSource
-from robust_compress.types import StoreError
+from robust_compress.types import Coded, StoreError
 from tests.fakes import MemorySource, ShiftCodec, photo
 
 
@@ -158,3 +158,27 @@ def test_a_joined_index_is_what_numpy_saves(tmp_path):
     shards.write_joined(file, shards.ENTRY, iter(parts))
   np.save(tmp_path / "whole.npy", np.concatenate(parts))
   assert (tmp_path / "joined.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+class Mistaken(ShiftCodec):
+  """Gives other pixels when it codes than when it decodes."""
+
+  def encode(self, clips, levels):
+    return [Coded(coded.blob, coded.pixels ^ 1) for coded in super().encode(clips, levels)]
+
+
+def test_one_in_a_hundred_kept_pictures_is_decoded_to_prove_the_others(tmp_path):
+  """Which they are is a matter of their ids; a blob that decodes to something else is told."""
+  ids = [f"{number}.png" for number in range(20_000)]
+  assert sum(map(cache.is_proven, ids)) == pytest.approx(200, abs=50)
+  proven = next(filter(cache.is_proven, ids))
+  others = [name for name in ids[:5] if name != proven]
+  source = MemorySource([photo(8, 8, seed) for seed in range(5)], [*others[:4], proven])
+  for codec, folder in ((ShiftCodec(), tmp_path / "right"), (Mistaken(), tmp_path / "wrong")):
+    compress(source, codec, 4, folder, keep_pixels=True, progress=False)
+  right, wrong = (CodedSource(source, tmp_path / name, ShiftCodec()) for name in ("right", "wrong"))
+  for index in range(4):
+    assert not np.array_equal(right.picture(index).clip, wrong.picture(index).clip)
+  right.picture(4)
+  with pytest.raises(StoreError, match=f"picture '{proven}' does not decode to the pixels that stand beside it"):
+    wrong.picture(4)

@@ -9,7 +9,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import av
+import jax
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,13 +21,18 @@ from robust_compress.codecs import canonical_point, check_level, frames, load_co
 from robust_compress.codecs.frames import pack, unpack
 from robust_compress.specs import parse_point
 from robust_compress.types import NONE, CodecError, LevelError, SpecError
-from tests.fakes import codec_params, installed_codecs, photo
+from tests.fakes import codec_params, installed_codecs, photo, spec
 
 every_codec = pytest.mark.parametrize("name", codec_params())
+every_trained_codec = pytest.mark.parametrize("name", codec_params(trained=True))
 
 
 def coded(codec, clip, level=None):
   return codec.encode([clip], [codec.levels[len(codec.levels) // 2] if level is None else level])[0].blob
+
+
+def load(name):
+  return load_codec(spec(name))
 
 
 def psnr(a, b):
@@ -35,7 +42,7 @@ def psnr(a, b):
 # ------------------------------------------------------------------------------------------- every codec
 
 
-@every_codec
+@every_trained_codec
 def test_rate_and_quality_rise_along_the_ladder(name):
   codec, clip = load_codec(name), photo(96, 128)
   blobs = [coded(codec, clip, level) for level in codec.levels]
@@ -49,14 +56,14 @@ def test_rate_and_quality_rise_along_the_ladder(name):
 @every_codec
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (1, 7, 1), (1, 17, 33), (3, 15, 21), (2, 1, 1)])
 def test_every_shape_comes_back(name, shape):
-  codec, clip = load_codec(name), photo(*shape[1:], n_frames=shape[0])
+  codec, clip = load(name), photo(*shape[1:], n_frames=shape[0])
   for level in (codec.levels[0], codec.levels[-1]):
     [pixels] = codec.decode([coded(codec, clip, level)])
     assert pixels.shape == clip.shape
     assert pixels.dtype == np.uint8
 
 
-@every_codec
+@every_trained_codec
 def test_grey_stays_near_grey(name):
   codec = load_codec(name)
   clip = np.repeat(photo(40, 40)[..., :1], 3, axis=-1)
@@ -66,7 +73,7 @@ def test_grey_stays_near_grey(name):
 
 @every_codec
 def test_threads_give_the_same_bytes_and_pixels(name):
-  codec, clips = load_codec(name), [photo(40, 56, seed) for seed in range(8)]
+  codec, clips = load(name), [photo(40, 56, seed) for seed in range(8)]
   alone = [coded(codec, clip) for clip in clips]
   with ThreadPoolExecutor(4) as pool:
     together = list(pool.map(lambda clip: coded(codec, clip), clips))
@@ -80,25 +87,26 @@ def fresh_process(tmp_path_factory):
   """Pixels of a blob of every codec, decoded by a process that has seen nothing else."""
   folder = tmp_path_factory.mktemp("blobs")
   for name in installed_codecs():
-    (folder / name).write_bytes(coded(load_codec(name), photo(n_frames=2)))
+    (folder / name).write_bytes(coded(load(name), photo(n_frames=2)))
   program = (
     "import pathlib, sys, numpy as np; from robust_compress.codecs import load_codec\n"
-    "for path in list(pathlib.Path(sys.argv[1]).iterdir()):\n"
-    "  np.save(f'{path}.npy', load_codec(path.name).decode([path.read_bytes()])[0])"
+    "for spec in sys.argv[2:]:\n"
+    "  path = pathlib.Path(sys.argv[1]) / spec.partition('(')[0]\n"
+    "  np.save(f'{path}.npy', load_codec(spec).decode([path.read_bytes()])[0])"
   )
-  subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+  subprocess.run([sys.executable, "-c", program, str(folder), *map(spec, installed_codecs())], check=True)
   return folder
 
 
 @every_codec
 def test_blob_alone_decodes_in_a_fresh_process(name, fresh_process):
-  [here] = load_codec(name).decode([(fresh_process / name).read_bytes()])
+  [here] = load(name).decode([(fresh_process / name).read_bytes()])
   assert np.array_equal(here, np.load(fresh_process / f"{name}.npy"))
 
 
 @every_codec
 def test_whatever_is_cut_off_is_an_error(name):
-  codec = load_codec(name)
+  codec = load(name)
   for clip in (photo(31, 45), photo(9, 9, n_frames=3)):
     blob = coded(codec, clip)
     for n_bytes in range(len(blob)):
@@ -108,14 +116,14 @@ def test_whatever_is_cut_off_is_an_error(name):
 
 @functools.cache
 def small_blob(name, n_frames):
-  return coded(load_codec(name), photo(16, 16, n_frames=n_frames))
+  return coded(load(name), photo(16, 16, n_frames=n_frames))
 
 
 @every_codec
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_damage_is_a_codec_error_or_a_picture(name, data):
-  codec = load_codec(name)
+  codec = load(name)
   blob = bytearray(small_blob(name, data.draw(st.sampled_from([1, 2]))))
   for _ in range(data.draw(st.integers(1, 4))):
     blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
@@ -133,12 +141,12 @@ def test_a_foreign_format_is_refused(name):
   Image.fromarray(photo()[0]).save(buffer, "PNG")
   for blob in (buffer.getvalue(), b"", b"CLIP"):
     with pytest.raises(CodecError, match=name):
-      load_codec(name).decode([blob])
+      load(name).decode([blob])
 
 
 @every_codec
 def test_bad_arrays_are_refused(name):
-  codec = load_codec(name)
+  codec = load(name)
   for clip in (photo()[0], photo().astype(np.float32), photo()[..., :1], photo()[:0], photo()[:, :0]):
     with pytest.raises(CodecError, match=r"expected uint8\[t h w 3\]"):
       coded(codec, clip)
@@ -146,7 +154,7 @@ def test_bad_arrays_are_refused(name):
 
 @every_codec
 def test_levels_outside_the_ladder_are_refused(name):
-  codec = load_codec(name)
+  codec = load(name)
   low, high = min(codec.levels), max(codec.levels)
   for level in (low - 1, high + 1, float("nan"), float("inf")):
     with pytest.raises(LevelError, match=f"{name}@.* from ({low} to {high}|{high} to {low})"):
@@ -160,10 +168,12 @@ def test_levels_outside_the_ladder_are_refused(name):
 
 @every_codec
 def test_fingerprint_names_versions_and_options(name):
-  fingerprint = load_codec(name).fingerprint()
-  assert f"pillow {Image.__version__}" in fingerprint or f"av {av.__version__}" in fingerprint
+  fingerprint = load(name).fingerprint()
+  assert any(
+    f"{title} {library.__version__}" in fingerprint for title, library in (("pillow", PIL), ("av", av), ("jax", jax))
+  )
   assert "None" not in fingerprint
-  assert fingerprint == load_codec(name).fingerprint()
+  assert fingerprint == load(name).fingerprint()
 
 
 # --------------------------------------------------------------------------------------- Pillow's formats

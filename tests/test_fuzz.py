@@ -1,12 +1,14 @@
 """Thousands of mutated streams through every decoder: a CodecError, or a picture of the declared size."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from robust_compress.codecs import load_codec
 from robust_compress.compress import compress
 from robust_compress.data.cache import CodedSource
-from robust_compress.foreign import ForeignDecoder
+from robust_compress.foreign import ForeignDecoder, limits
 from robust_compress.types import StoreError
 from tests import fuzz_decoders
 from tests.fakes import MemorySource, codec_params, installed_codecs, photo
@@ -18,15 +20,24 @@ every_codec = pytest.mark.parametrize("codec", codec_params())
 
 
 @pytest.fixture(scope="module")
-def decoder():
-  with ForeignDecoder(timeout_s=30, memory_bytes=LIMIT) as decoder:
-    yield decoder
+def decoders():
+  """A function from a codec to the worker for its streams: codecs of the same limits share one."""
+  workers = {}
+  with contextlib.ExitStack() as stack:
+
+    def worker(codec):
+      wanted = {"timeout_s": 30, "memory_bytes": LIMIT, **limits(codec)}
+      if str(wanted) not in workers:
+        workers[str(wanted)] = stack.enter_context(ForeignDecoder(**wanted))
+      return workers[str(wanted)]
+
+    yield worker
 
 
 @every_codec
-def test_damaged_streams_are_errors_or_pictures(decoder, codec):
+def test_damaged_streams_are_errors_or_pictures(decoders, codec):
   """In a worker, as the command line reads files; `fuzz_decoders.run` tells what a decoder should not let out."""
-  counts = {}
+  decoder, counts = decoders(codec), {}
   fuzz_decoders.run(decoder, codec, N, 0, counts)
   assert counts["done"] == N
   assert counts.get("bug", 0) == counts.get("crash", 0) == counts.get("time-out", 0) == 0, counts["shown"]
@@ -35,17 +46,19 @@ def test_damaged_streams_are_errors_or_pictures(decoder, codec):
 
 
 @every_codec
-def test_an_error_says_which_codec_and_what_is_wrong(decoder, codec):
-  messages = {fuzz_decoders.outcome(decoder, codec, fuzz_decoders.mutated(codec, k))[1] for k in range(40)} - {""}
+def test_an_error_says_which_codec_and_what_is_wrong(decoders, codec):
+  messages = {fuzz_decoders.outcome(decoders(codec), codec, fuzz_decoders.mutated(codec, k))[1] for k in range(40)} - {
+    ""
+  }
   assert messages
   assert all(message.startswith(f"{codec}: ") and len(message) > len(codec) + 12 for message in messages)
   assert not any(" object at 0x" in message for message in messages)
 
 
 @every_codec
-def test_the_own_streams_that_are_mutated_decode(decoder, codec):
+def test_the_own_streams_that_are_mutated_decode(decoders, codec):
   for blob in fuzz_decoders.streams(codec):
-    assert fuzz_decoders.outcome(decoder, codec, blob) == ("picture", "")
+    assert fuzz_decoders.outcome(decoders(codec), codec, blob) == ("picture", "")
 
 
 def test_mutations_are_reproducible_and_all_are_used():

@@ -8,10 +8,12 @@ import re
 
 import numpy as np
 import pytest
-from fakes import photo
+from fakes import photo, spec
 from PIL import Image
 
 from robust_compress import codecs, main
+from robust_compress.codecs.learned import container
+from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.inspect import clip_files, codec, headers, quality
 from robust_compress.types import CodecError, DataError, LevelError, SpecError
 
@@ -30,9 +32,18 @@ def available(name):
 NAMES = [name for name in codecs.CODECS if available(name)]
 
 
+def called(name):
+  return FAST.get(name) or spec(name)
+
+
 def middle(name):
-  levels = codecs.load_codec(name).levels
-  return f"{FAST.get(name, name)}@{levels[len(levels) // 2]:g}"
+  levels = codecs.load_codec(called(name)).levels
+  return f"{called(name)}@{levels[len(levels) // 2]:g}"
+
+
+def whose(name):
+  """What decoding needs to be told besides the file: of networks whose weights do not come with this package."""
+  return [f"--codec={spec(name)}"] if name in NETWORKS else []
 
 
 @pytest.fixture
@@ -56,9 +67,9 @@ def test_there_and_back(capsys, picture, tmp_path, name):
   assert float(said["bpp"]) == pytest.approx(8 * len(blob) / (HEIGHT * WIDTH), abs=5e-4)
   told = call(capsys, "info", file)
   assert (told["codec"], told["size"], told["bpp"]) == (name, f"{WIDTH}x{HEIGHT}", said["bpp"])
-  assert call(capsys, "decode", file, back)["codec"] == name
+  assert call(capsys, "decode", file, back, *whose(name))["codec"].startswith(name)
   pixels = np.asarray(Image.open(back))[None]
-  assert np.array_equal(pixels, codecs.load_codec(name).decode([blob])[0])
+  assert np.array_equal(pixels, codecs.load_codec(called(name)).decode([blob])[0])
   assert f"{quality.psnr(photo(HEIGHT, WIDTH), pixels):.2f} dB" == said["PSNR"]
 
 
@@ -122,6 +133,16 @@ def test_what_a_header_says(point, facts):
   assert found["size"] == "56x40"
 
 
+def test_a_blob_of_weights_that_are_not_here_says_which_it_needs(picture, tmp_path):
+  codec.encode(picture, tmp_path / "coded", f"{spec('cheng2020-anchor')}@2.5")
+  key = container.read((tmp_path / "coded").read_bytes()).header.weights
+  told = codec.info(tmp_path / "coded")
+  assert (told["format"], told["level"], told["coder"]) == ("learned, cheng2020-anchor", "2.5", "constriction")
+  assert told["weights"] == f"{key}, others than this package's"
+  with pytest.raises(CodecError, match=f"cheng2020-anchor: no weights come with .*coded with the weights {key}"):
+    codec.decode(tmp_path / "coded", tmp_path / "back.png")
+
+
 def test_what_is_of_no_codec_is_named(picture, tmp_path):
   with pytest.raises(CodecError, match="a PNG file, which no codec here writes"):
     codec.info(picture)
@@ -136,7 +157,7 @@ def test_what_is_of_no_codec_is_named(picture, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_header_is_an_error_or_facts(name):
   """Cut anywhere, and with any of its first bytes changed: never another exception."""
-  chosen = codecs.load_codec(FAST.get(name, name))
+  chosen = codecs.load_codec(called(name))
   [coded] = chosen.encode([photo(HEIGHT, WIDTH)], [chosen.levels[0]])
   rng = np.random.default_rng(0)
   for cut in range(0, min(len(coded.blob), 400), 3):

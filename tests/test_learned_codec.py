@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from robust_compress.codecs import canonical_point, check_level, ladder, load_codec
+from robust_compress.codecs import canonical_point, check_level, ladder, load_codec, varint
 from robust_compress.codecs.learned import container, programs, tiles
 from robust_compress.codecs.learned.networks import NETWORKS
-from robust_compress.types import LevelError, SpecError, WeightsError
-from tests.fakes import photo
+from robust_compress.compress import compress
+from robust_compress.data.cache import CodedSource
+from robust_compress.types import CodecError, LevelError, SpecError, WeightsError
+from tests.fakes import MemorySource, photo
 from tests.small_networks import LEVELS, small_weights
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -129,6 +131,86 @@ def test_large_pictures_go_by_tiles_on_both_sides(name, monkeypatch):
     assert np.abs(decoded - whole).mean() < 1
 
 
+# ------------------------------------------------------------------------------------------------- in a data set
+
+
+def test_kept_pixels_are_the_encoder_s_and_the_decoder_s(tmp_path):
+  codec = codec_of("mbt2018")
+  source = MemorySource([photo(40, 60, seed) for seed in range(5)])
+  compress(source, codec, 3, tmp_path, keep_pixels=True, progress=False)
+  coded_source = CodedSource(source, tmp_path, codec)
+  blobs = [coded_source.blob(index) for index in range(5)]
+  assert coded_source.index["pixels_n_bytes"].all()
+  for index, decoded in enumerate(codec.decode(blobs)):
+    np.testing.assert_array_equal(coded_source.picture(index).clip, decoded)
+    assert coded_source.picture(index).n_bytes == len(blobs[index])
+
+
+# ----------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_size_that_no_string_holds_is_refused_at_once():
+  """All zeros of so many symbols would take more bytes: nothing is allocated and no network runs."""
+  codec = codec_of("mbt2018-mean")
+  key = container.read(coded(codec, photo())).header.weights
+  header = container.Header("mbt2018-mean", key, 9000, 9000, 3.5)
+  with pytest.raises(CodecError, match=r"mbt2018-mean: 4 bytes cannot hold 38\d\d\d\d\d symbols"):
+    codec.decode([container.write(header, [b"\1" * 4, b"\1" * 4], [])])
+  with pytest.raises(CodecError, match="over the limit of 89478485 pixels"):
+    codec.decode([replaced_size(coded(codec, photo(100, 100)), 100, 16000)])
+
+
+def replaced_size(blob, old, new):
+  """With an own checksum over the header that lies, as anybody could write it."""
+  contents = container.read(blob)
+  start = blob[:6] + blob[6:].replace(bytes([old, old]), varint.write(new) * 2, 1)
+  end = len(start) - sum(map(len, contents.strings)) - 4
+  return start[:end] + container._damage(start[:end], start[end + 1 :]) + start[end + 1 :]
+
+
+@every_way
+def test_blobs_of_other_weights_and_networks_are_refused(name):
+  blob = coded(codec_of(name), photo())
+  other = load_codec(name, weights=str(small_weights(name, sign=-1)))
+  needed, there = (container.read(made).header.weights for made in (blob, coded(other, photo())))
+  with pytest.raises(CodecError, match=f"{name}: coded with the weights {needed}; those at hand are {there}"):
+    other.decode([blob])
+  with pytest.raises(CodecError, match=f"cheng2020-anchor: coded by {name}"):
+    codec_of("cheng2020-anchor").decode([blob])
+  with pytest.raises(WeightsError, match=f"no weights come with .* coded with the weights {needed}"):
+    without_weights(name).decode([blob])
+
+
+def without_weights(name):
+  codec = load_codec(name)
+  codec._file = None
+  return codec
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_strings_that_are_exchanged_are_never_a_picture(name):
+  """Under a header with the right checksum over bytes: the one over symbols tells."""
+  codec = codec_of(name)
+  first, second = (container.read(coded(codec, photo(50, 70, seed))) for seed in range(2))
+  blob = coded(codec, photo(50, 70))
+  at = len(blob) - sum(map(len, first.strings)) - 4
+  for strings in {(*first.strings[:-1], second.strings[-1]), second.strings, (*first.strings[:-1], b"")}:
+    if len(strings) > 1 and len(strings[0]) != len(first.strings[0]):
+      continue  # whose length stands in the header
+    rest = blob[at + 1 : at + 4] + b"".join(strings)
+    with pytest.raises(CodecError, match=name):
+      codec.decode([blob[:at] + container._damage(blob[:at], rest) + rest])
+
+
+@every_way
+def test_weights_that_give_no_numbers_are_told(name, monkeypatch):
+  codec = codec_of(name)
+  network = codec._programs_at(3)
+  monkeypatch.setattr(network, "analysis", lambda *_: np.full((4, 4, network.loaded.m), np.nan, np.float32))
+  with pytest.raises(CodecError, match=f"{name}: a network gave numbers to code that are not finite"):
+    codec.encode([photo()], [3])
+
+
 # ------------------------------------------------------------------------------------------- weights and levels
 
 
@@ -171,7 +253,7 @@ def test_a_folder_has_a_file_for_each_level(tmp_path):
 
 def test_what_is_missing_is_told_with_its_remedy(tmp_path):
   with pytest.raises(WeightsError, match=r"cheng2020-attn: no weights come with this package.*\(weights=PATH\)"):
-    load_codec("cheng2020-attn").encode([photo()], [2])
+    without_weights("cheng2020-attn").encode([photo()], [2])
   with pytest.raises(WeightsError, match="mbt2018: no file or folder /nowhere"):
     load_codec("mbt2018", weights="/nowhere")
   with pytest.raises(SpecError, match=r"mbt2018\(coder=rans\): expected one of constriction, tfc"):
@@ -183,7 +265,7 @@ def test_what_is_missing_is_told_with_its_remedy(tmp_path):
 
 
 def test_weights_of_another_network_are_refused():
-  with pytest.raises(WeightsError, match="unfilled .*are they of another architecture"):
+  with pytest.raises(WeightsError, match=r"unfilled .*are they of another architecture"):
     load_codec("mbt2018", weights=str(small_weights("mbt2018-mean"))).encode([photo()], [1])
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from robust_compress import codecs, files, rate, specs
-from robust_compress.foreign import ForeignDecoder
+from robust_compress.foreign import ForeignDecoder, limits
 from robust_compress.inspect import clip_files, headers, quality
 from robust_compress.inspect.tables import aligned, number
 from robust_compress.types import Clip, Codec, DataError, LevelError, Point, SpecError
@@ -72,7 +72,7 @@ def decode(file: str | os.PathLike, picture: str | os.PathLike, codec: str = "")
   clip_files.check_target(picture)
   blob = _read(file)
   name = codec or headers.identify(blob)
-  with ForeignDecoder() as decoder:
+  with ForeignDecoder(**limits(name)) as decoder:
     started = time.perf_counter()
     clip = decoder.decode(name, blob)
     seconds = time.perf_counter() - started

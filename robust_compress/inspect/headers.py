@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 from robust_compress.codecs import bpg_container, frames, video_stream
 from robust_compress.codecs.colour import SPACES
+from robust_compress.codecs.learned import container, weights
 from robust_compress.codecs.optional import jxl_size
 from robust_compress.inspect import jpeg_header
+from robust_compress.specs import format_number
 from robust_compress.types import CodecError
 
 Facts = dict[str, str]
@@ -36,7 +38,10 @@ def identify(blob: bytes) -> str:
 
   Raises CodecError for bytes of no codec here; says what they are, where that shows.
   """
-  head = frames.unpack(blob)[0][:16]
+  file = frames.unpack(blob)[0]
+  head = file[:16]
+  if head[:1] == bytes([container.TAG]):
+    return container.read(file).header.model
   if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
     return "webp"
   if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
@@ -156,6 +161,17 @@ def _video(codec: str, blob: bytes) -> Facts:
   return facts | {"packets": str(len(video_stream.split(codec, stream)))}
 
 
+def _learned(blob: bytes) -> Facts:
+  contents = container.read(blob)
+  header, n_bytes = contents.header, [len(string) for string in contents.strings]
+  at_hand = weights.shipped(header.model)
+  whose = "those of this package" if at_hand and header.weights in at_hand.name else "others than this package's"
+  facts = {"format": f"learned, {header.model}", "size": f"{header.width}x{header.height}"}
+  facts |= {"level": format_number(header.level), "weights": f"{header.weights}, {whose}", "coder": header.coder}
+  strings = " + ".join(map(str, n_bytes))
+  return facts | {"strings": f"{strings} bytes", "header": f"{len(blob) - sum(n_bytes)} bytes, checksum right"}
+
+
 _DESCRIBE: dict[str, Callable[[bytes], Facts]] = {
   "jpeg": _jpeg,
   "webp": _webp,
@@ -165,4 +181,5 @@ _DESCRIBE: dict[str, Callable[[bytes], Facts]] = {
   "jxl": _jxl,
   "bpg": _bpg,
   **{codec: functools.partial(_video, codec) for codec in video_stream.TAGS},
+  **dict.fromkeys(container.MODELS, _learned),
 }

@@ -61,6 +61,7 @@ METRICS = {
     Metric("mIoU", "mIoU"),
     Metric("EPE", "end-point error", is_fraction=False, higher_is_better=False),
     Metric("AbsRel", "absolute relative error", is_fraction=False, higher_is_better=False),
+    Metric("psnr", "PSNR in dB", is_fraction=False),
     Metric("top5", "top-5 accuracy"),
     Metric("AP50", "AP at IoU 0.5"),
     Metric("AP75", "AP at IoU 0.75"),
@@ -97,9 +98,18 @@ CODEC_TITLES = {
   "vp9": "VP9",
   "jxl": "JPEG XL",
   "heic": "HEIC",
+  "bmshj2018-factorized": "factorised prior",
+  "bmshj2018-hyperprior": "scale hyperprior",
+  "mbt2018-mean": "mean-scale hyperprior",
+  "mbt2018": "mean-scale hyperprior and context",
+  "cheng2020-anchor": "Cheng 2020 anchor",
+  "cheng2020-attn": "Cheng 2020 attention",
+  "cheng2020-gmm": "Cheng 2020 Gaussian mixture",
 }
 LEVEL_NAMES = {
   **dict.fromkeys(("jpeg", "webp", "avif", "jxl", "heic"), "quality"),
+  **dict.fromkeys(("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "mbt2018"), "quality"),
+  **dict.fromkeys(("cheng2020-anchor", "cheng2020-attn", "cheng2020-gmm"), "quality"),
   "jpeg2000": "dB",
   **dict.fromkeys(("bpg", "h264", "hevc", "av1", "vp9"), "QP"),
 }

@@ -65,6 +65,7 @@ class LearnedCodec:
 
   batched = True
   reconstructs = True  # `encode` can give the decoder's pixels at the cost of the synthesis
+  foreign_limits = (("timeout_s", 1800), ("memory_bytes", 8 << 30))  # jax reserves address space by the gigabyte
 
   def __init__(self, name: str, *, weights: str = "", metric: str = "mse", coder: str = "constriction"):
     checks.choice(name, "metric", metric, METRICS)
@@ -123,7 +124,10 @@ class LearnedCodec:
     return Coded(blob, np.stack(pixels) if reconstruct else None)
 
   def _open(self, blob: bytes) -> _Opened:
-    contents = container.read(blob)
+    try:
+      contents = container.read(blob)
+    except CodecError as error:
+      raise CodecError(f"{self.name}: {str(error).partition(': ')[2]}") from error  # in place of what the blob claims
     header = contents.header
     if header.model != self.name:
       raise CodecError(f"{self.name}: coded by {header.model}; decode by that")
@@ -132,12 +136,16 @@ class LearnedCodec:
   def _decode_one(self, opened: _Opened) -> np.ndarray:
     from robust_compress.codecs.learned import picture
 
-    level = opened.contents.header.level
+    header = opened.contents.header
     try:
-      self.check_level(level)
+      programs = self._programs_at(header.level)
+      container.require(header, programs.loaded.key)
+      self.check_level(header.level)
+    except WeightsError as error:
+      raise WeightsError(f"{error}. The blob was coded with the weights {header.weights}") from error
     except LevelError as error:
-      raise CodecError(f"{error}; the blob is damaged, or of other weights") from error
-    return picture.decode(self._programs_at(level), opened.contents)
+      raise CodecError(f"{self.name}: the blob is damaged; there is no such level ({error})") from error
+    return picture.decode(programs, opened.contents)
 
   # ----------------------------------------------------------------------------------------------- weights
 

@@ -37,12 +37,11 @@ def encode(
 
 
 def decode(programs: Programs, contents: Contents) -> np.ndarray:
-  """uint8[h w 3]. Symbols are checked before the synthesis makes a picture of them.
+  """uint8[h w 3], by the programs of the weights that the header names. Symbols are checked before the synthesis.
 
-  Raises CodecError for other weights than those at hand, and for strings that are damaged or decode differently here.
+  Raises CodecError for strings that are damaged or decode differently here.
   """
   header = contents.header
-  container.require(header, programs.loaded.key)
   size = [-(-side // programs.stride) * programs.stride // 16 for side in (header.height, header.width)]
   try:
     latents = strings.read(programs, contents.strings, size, header.level, load_coder(header.coder))

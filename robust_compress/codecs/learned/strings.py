@@ -64,9 +64,9 @@ def read(
   if not programs.has_hyperprior:
     symbols, y_hat = _read_factorized(programs, strings[0], (height, width, m), coder)
     return Latents([symbols], y_hat)
+  _check_length(programs, strings[1], height * width * m)
   hyper_shape = height // 4, width // 4, programs.loaded.n
   hyper_symbols, z_hat = _read_factorized(programs, strings[0], hyper_shape, coder)
-  _check_length(programs, strings[1], height * width * m)
   decoder, symbols = coder.Decoder(strings[1]), np.empty((height * width, m), np.int32)
 
   def decide(which: slice, prior: Gaussian | Mixture) -> np.ndarray:
