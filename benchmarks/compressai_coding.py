@@ -2,9 +2,9 @@
 
     python benchmarks/compressai_coding.py NETWORK N M WEIGHTS.npz PICTURE.npy
 
-Says its versions, then answers every line with seconds, as JSON: of compress, of decompress, and of what of these
-passes in the autoregressive stage, entropy coding included. Needs torch, torchvision, timm and compressai, and nothing
-of this project but `tests/golden/reference.py`.
+Says its versions, then answers every line, a number of threads, with seconds as JSON: of compress, of decompress, and
+of what of these passes in the autoregressive stage, entropy coding included. Needs torch, torchvision, timm and
+compressai, and nothing of this project but `tests/golden/reference.py`.
 """
 
 import json
@@ -59,7 +59,8 @@ def watched(net: torch.nn.Module) -> Counter[str]:
 @torch.inference_mode()
 def serve(net: torch.nn.Module, picture: np.ndarray) -> None:
   x, spent = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None], watched(net)
-  for _ in sys.stdin:
+  for line in sys.stdin:
+    torch.set_num_threads(int(line))
     spent.clear()
     start = time.perf_counter()
     coded = net.compress(x)
@@ -67,13 +68,13 @@ def serve(net: torch.nn.Module, picture: np.ndarray) -> None:
     net.decompress(coded["strings"], coded["shape"])
     times = {"encode": middle - start, "decode": time.perf_counter() - middle}
     n_bytes = sum(len(string) for strings in coded["strings"] for string in strings)
-    print(json.dumps({**times, "stages": sum(spent.values()), "bytes": n_bytes}), flush=True)
+    print(json.dumps({"threads": int(line), **times, "stages": sum(spent.values()), "bytes": n_bytes}), flush=True)
 
 
 def main(name: str, n: str, m: str, weights: str, picture: str) -> None:
   versions = {"compressai": compressai.__version__, "torch": torch.__version__, "numpy": np.__version__}
   net = load(name, int(n), int(m), weights)
-  print(json.dumps({**versions, "threads": torch.get_num_threads()}), flush=True)
+  print(json.dumps(versions), flush=True)
   serve(net, np.load(picture))
 
 
