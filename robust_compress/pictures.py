@@ -80,8 +80,12 @@ class Pictures:
     """What `compress` is to do for `data` at `point`."""
     coded = self._coded_as(point)
     source, codec, folder = self.source(data), codecs.load_codec(coded), self.folder(data, coded)
-    keep = getattr(codec, "reconstructs", False) and _fits(source, self.workdir)
+    keep = self.keeps_pixels(data, coded)
     return Job(source, codec, coded.level, folder, str(coded), self.config.on_bad, keep, bpp=coded.bpp)
+
+  def keeps_pixels(self, data: str, point: Point) -> bool:
+    """Whether lossless pixels are stored beside the blobs: decoding costs a network, and the disk has room."""
+    return getattr(codecs.load_codec(point), "reconstructs", False) and _fits(self.source(data), self.workdir)
 
   def achieved(self, data: str, point: Point) -> dict[str, Any]:
     """How pictures that were coded at a target rate meet it, for their rows.

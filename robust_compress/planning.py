@@ -7,8 +7,9 @@ import typing
 
 from robust_compress import codecs, optim, protocols, specs
 from robust_compress.cells import points_of, targets
+from robust_compress.data import shards
 from robust_compress.levels import reach_text
-from robust_compress.types import Cell, Clip, CodecError, DataError, Point, Source, Weights
+from robust_compress.types import Cell, Clip, CodecError, DataError, Point, Source, Weights, WeightsError
 
 if typing.TYPE_CHECKING:
   from robust_compress.study import Study
@@ -79,8 +80,9 @@ def _bytes(study: Study, codings: list[tuple[str, Point]], untrained: list[tuple
   except DataError:
     return "? (the data is not on this machine)"
   try:
-    coded = sum(_coded_bytes(sources[data], point) for data, point in codings)
-  except DataError as error:
+    kept = {pair: study.bench.pictures.keeps_pixels(*pair) for pair in codings}
+    coded = sum(_coded_bytes(sources[data], point, kept[data, point]) for data, point in codings)
+  except (DataError, WeightsError) as error:
     return f"? ({error})"
   weights = sum(4 * 7 * study.bench.models[model].n_params for model, _ in untrained)
   return (
@@ -88,7 +90,7 @@ def _bytes(study: Study, codings: list[tuple[str, Point]], untrained: list[tuple
   )
 
 
-def _coded_bytes(source: Source, point: Point) -> float:
+def _coded_bytes(source: Source, point: Point, keep_pixels: bool) -> float:
   """By the sample's pictures that can be read. Raises DataError where none can."""
   clips, bad = [], None
   for index in range(0, len(source), max(1, len(source) // SAMPLE)):
@@ -98,7 +100,8 @@ def _coded_bytes(source: Source, point: Point) -> float:
       bad = error
   if bad is not None and not clips:
     raise bad
-  return _bytes_of(clips, point) * len(source) / max(1, len(clips))
+  pixels = sum(len(shards.pack_pixels(clip)) for clip in clips) if keep_pixels else 0
+  return (_bytes_of(clips, point) + pixels) * len(source) / max(1, len(clips))
 
 
 def _bytes_of(clips: list[Clip], point: Point) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robust_compress.codecs import load_codec
+from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.compress import compress
 from robust_compress.data.cache import CodedSource
 from robust_compress.foreign import ForeignDecoder, limits
@@ -37,11 +38,11 @@ def decoders():
 @every_codec
 def test_damaged_streams_are_errors_or_pictures(decoders, codec):
   """In a worker, as the command line reads files; `fuzz_decoders.run` tells what a decoder should not let out."""
-  decoder, counts = decoders(codec), {}
-  fuzz_decoders.run(decoder, codec, N, 0, counts)
-  assert counts["done"] == N
+  decoder, counts, n = decoders(codec), {}, N // 2 if codec in NETWORKS else N  # networks are slow, and all alike
+  fuzz_decoders.run(decoder, codec, n, 0, counts)
+  assert counts["done"] == n
   assert counts.get("bug", 0) == counts.get("crash", 0) == counts.get("time-out", 0) == 0, counts["shown"]
-  assert counts["CodecError"] > N / 4
+  assert counts["CodecError"] > n / 4
   assert decoder.peak_bytes < LIMIT
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from robust_compress.codecs import canonical_point, check_level, ladder, load_codec, varint
-from robust_compress.codecs.learned import container, programs, tiles
+from robust_compress.codecs.learned import coders, container, programs, tfc, tiles
 from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.compress import compress
 from robust_compress.data.cache import CodedSource
 from robust_compress.types import CodecError, LevelError, SpecError, WeightsError
 from tests.fakes import MemorySource, photo
 from tests.small_networks import LEVELS, small_weights
+from tests.test_learned_tfc import needs_tfc
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 FAST = ("bmshj2018-factorized", "mbt2018-mean", "mbt2018", "cheng2020-gmm")  # one of every way to code
@@ -202,6 +203,17 @@ def test_strings_that_are_exchanged_are_never_a_picture(name):
       codec.decode([blob[:at] + container._damage(blob[:at], rest) + rest])
 
 
+@pytest.mark.parametrize("name", ["bmshj2018-hyperprior", *FAST[1:]])
+def test_a_decoder_that_foretells_otherwise_is_told(name, monkeypatch):
+  """As on a machine whose products are rounded in another order."""
+  codec = codec_of(name)
+  network, blob = codec._programs_at(3), coded(codec_of(name), photo(100, 100))
+  features = network.features
+  monkeypatch.setattr(network, "features", lambda *given: features(*given) * np.float32(1.02))
+  with pytest.raises(CodecError, match=f"{name}: (decodes to other symbols than were coded|a coded string holds)"):
+    codec.decode([blob])
+
+
 @every_way
 def test_weights_that_give_no_numbers_are_told(name, monkeypatch):
   codec = codec_of(name)
@@ -283,3 +295,30 @@ def test_the_fingerprint_tells_weights_and_coder():
   assert str(small_weights("mbt2018-mean").parent) not in fingerprint
   other = load_codec("mbt2018-mean", weights=str(small_weights("mbt2018-mean", sign=-1)))
   assert other.fingerprint() != fingerprint
+
+
+# ------------------------------------------------------------------------------------------------ the other coder
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_without_tfc_the_error_says_how_to_get_it(name, monkeypatch, tmp_path):
+  monkeypatch.setenv(tfc.PYTHON_VARIABLE, str(tmp_path / "python"))
+  monkeypatch.setattr(tfc._WORKER, "_process", None)
+  with pytest.raises(CodecError, match=f"{name}: coder 'tfc': no Python at .*`make tfc` builds it"):
+    codec_of(name, coder="tfc").encode([photo()], [3])
+
+
+@needs_tfc
+@every_way
+def test_tfc_codes_the_same_symbols_to_other_bytes(name):
+  """And blobs say who wrote them: either codec decodes those of the other."""
+  clip, (ours, theirs) = photo(50, 70), (codec_of(name, coder=coder) for coder in coders.CODERS)
+  [here] = ours.encode([clip], [3.5], reconstruct=True)
+  [there] = theirs.encode([clip], [3.5], reconstruct=True)
+  assert here.blob != there.blob
+  assert len(there.blob) == pytest.approx(len(here.blob), rel=0.1)  # what is outside a row costs otherwise
+  np.testing.assert_array_equal(here.pixels, there.pixels)
+  for codec in (ours, theirs):
+    for decoded in codec.decode([here.blob, there.blob]):
+      np.testing.assert_array_equal(decoded, here.pixels)
+  assert "tensorflow-compression-ops" in theirs.fingerprint()

@@ -1,4 +1,4 @@
-"""The order of coding under context: every position once, after all that it knows; the numbers are those of one pass."""
+"""The order of coding under context: every position once, after all that it knows; numbers are those of one pass."""
 
 import numpy as np
 import pytest
