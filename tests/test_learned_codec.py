@@ -3,9 +3,11 @@
 import functools
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from robust_compress import foreign
 from robust_compress.codecs import canonical_point, check_level, ladder, load_codec, varint
 from robust_compress.codecs.learned import coders, container, programs, tfc, tiles
 from robust_compress.codecs.learned.networks import NETWORKS
@@ -212,6 +214,21 @@ def test_a_decoder_that_foretells_otherwise_is_told(name, monkeypatch):
   monkeypatch.setattr(network, "features", lambda *given: features(*given) * np.float32(1.02))
   with pytest.raises(CodecError, match=f"{name}: (decodes to other symbols than were coded|a coded string holds)"):
     codec.decode([blob])
+
+
+def test_memory_that_jax_does_not_get_is_a_memory_error(monkeypatch):
+  """Which the worker for foreign streams tells from a bug; it has room for jax to begin with."""
+
+  def exhausted(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+  codec = codec_of("mbt2018-mean")
+  blob = coded(codec, photo())
+  monkeypatch.setattr(codec._programs_at(3), "_synthesis", exhausted)
+  with pytest.raises(MemoryError, match="no memory for 4x4 positions at once"):
+    codec.decode([blob])
+  assert foreign.limits("mbt2018-mean")["memory_bytes"] > 2 << 30
+  assert foreign.limits("jpeg") == {}
 
 
 @every_way

@@ -103,7 +103,12 @@ class Programs:
     rows = np.full(1, level - 1, np.float32) if self.loaded.levels else None
 
     def run(x: np.ndarray) -> np.ndarray:
-      return np.asarray(program(variables, x[None], rows))[0]
+      try:
+        return np.asarray(program(variables, x[None], rows))[0]
+      except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+          raise MemoryError(f"no memory for {x.shape[1]}x{x.shape[0]} positions at once: {error}") from error
+        raise
 
     is_large = max(x.shape[:2]) > WINDOW * scales[0]
     with _ONE_LARGE if is_large else contextlib.nullcontext():
