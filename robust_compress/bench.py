@@ -18,7 +18,7 @@ import jax
 import PIL
 from ml_collections import ConfigDict
 
-from robust_compress import evaluate, models, provenance, settings, specs, tasks
+from robust_compress import evaluate, models, named, provenance, settings, specs, tasks
 from robust_compress.data import image_ops, labels
 from robust_compress.pictures import Pictures
 from robust_compress.trained import Trained
@@ -47,19 +47,18 @@ class Bench:
 
   def _add_model(self, text: str) -> None:
     """'name' or 'name(weights=FILE)': a file's weights are named by its content, so that cells carry no path."""
-    name, options = specs.parse_call(text)
-    unknown = [key for key, _ in options if key != "weights"]
-    if unknown:
-      raise specs.nearest("model option", unknown[0], ["weights"])
-    model = models.load_model(name)
-    if file := dict(options).get("weights"):
+    model, given = named.load(text)
+    if model.task != self.config.task and {model.task, self.config.task} <= tasks.TASKS.keys():
+      raise SpecError(f"{model.name} is a model for {model.task}; this study's task is {self.config.task}")
+    for kind, file in given.items():
       data_dir = pathlib.Path(self.config.data_dir)
       path = data_dir / file
       if not path.is_file():
-        raise WeightsError(f"{name}: no weights at {path}; expected a file (weights=… starts from {data_dir=!s})")
-      model = dataclasses.replace(model, base=Weights(f"file:{provenance.sha256_file(path)}"))
-      self._files[name] = path
-    self.models[name] = model
+        raise WeightsError(f"{model.name}: no weights at {path}; expected a file ({kind}=… starts from {data_dir=!s})")
+      source = {"weights": "file", "start": models.weights.STARTED}[kind]
+      model = dataclasses.replace(model, base=Weights(f"{source}:{provenance.sha256_file(path)}"))
+      self._files[model.name] = path
+    self.models[model.name] = model
 
   def labelled(self, model: ModelSpec, data: str, point: Point = NONE) -> Source:
     """Pictures with labels in the order of the model's outputs: a named class list, or that of the training data."""
@@ -79,7 +78,8 @@ class Bench:
     if not self.config.train_data:
       raise SpecError(f"{name}: base_recipe trains base weights, but train_data is empty; name a data set")
     data = specs.format_data(specs.parse_data(self.config.train_data))
-    return Weights("", Weights("random"), data, (NONE,), self.base_recipe)
+    start = model.base if models.weights.is_started(model.base) else Weights("random")
+    return Weights("", start, data, (NONE,), self.base_recipe)
 
   @property
   def base_recipe(self) -> str | None:

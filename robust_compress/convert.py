@@ -125,6 +125,23 @@ def to_variables(arrays: Mapping[str, np.ndarray], rules: Iterable[Rule], templa
   return unflatten(found)
 
 
+def matching(
+  arrays: Mapping[str, np.ndarray], rules: Iterable[Rule], wanted: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """{path: array} of those that have the path and the shape of something `wanted`; the rest is passed over.
+
+  For weights of a related network, of which a new one takes what it shares. All else is strict: `to_variables`.
+  """
+  found, rules = {}, tuple(rules)
+  for key, array in arrays.items():
+    paths = ((rule, _rename(rule.foreign, rule.ours, key)) for rule in rules if not _drops(rule))
+    rule, path = next(((rule, path) for rule, path in paths if path in wanted), (None, ""))
+    value = None if rule is None else _transformed(array, rule)
+    if value is not None and value.shape == tuple(wanted[path].shape):
+      found[path] = value
+  return found
+
+
 def to_foreign(variables: Mapping, rules: Iterable[Rule]) -> dict[str, np.ndarray]:
   """The inverse of `to_variables`. Counters of batches come out as zeros, so that a strict load finds every key.
 

@@ -84,11 +84,12 @@ def optimizer(recipe: Recipe, n_steps: int, groups: Sequence[Group] = ()) -> opt
     "sgd": lambda: optax.chain(decay, optax.trace(recipe.momentum, nesterov=recipe.nesterov)),
     "adamw": lambda: optax.chain(optax.scale_by_adam(), decay),
   }[recipe.optimizer]()
-  main = optax.chain(direction, optax.scale_by_learning_rate(schedule(recipe, n_steps)))
+  rule = optax.chain(direction, optax.scale_by_learning_rate(schedule(recipe, n_steps)))
+  if recipe.clip_norm is not None:  # of what it trains itself: a group's gradients have a scale of their own
+    rule = optax.chain(optax.clip_by_global_norm(recipe.clip_norm), rule)
   if groups:
-    by_name = {"main": main, **{group.pattern: group.optimizer for group in groups}}
-    main = optax.multi_transform(by_name, lambda params: _group_names(params, groups))
-  rule = main if recipe.clip_norm is None else optax.chain(optax.clip_by_global_norm(recipe.clip_norm), main)
+    by_name = {"main": rule, **{group.pattern: group.optimizer for group in groups}}
+    rule = optax.multi_transform(by_name, lambda params: _group_names(params, groups))
 
   def update(*args: Any, **kwargs: Any) -> Any:
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises floats to integer powers

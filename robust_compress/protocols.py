@@ -151,7 +151,8 @@ def is_base(weights: Weights) -> bool:
   random ones."""
   if weights.init is None:
     return True
-  return weights.init == Weights("random") and all(is_original(point) for point in weights.points)
+  start = weights.init.source
+  return (start == "random" or start.startswith("started:")) and all(is_original(point) for point in weights.points)
 
 
 def describe(cell: Cell, base: Weights | None = None) -> str:

@@ -20,8 +20,9 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,10 +39,12 @@ from robust_compress.measuring import Measuring
 from robust_compress.metric_writers import tensorboard
 from robust_compress.protocols import Grid
 from robust_compress.report import report
-from robust_compress.types import NONE, Cell, Point, StoreError, Weights
+from robust_compress.types import NONE, Cell, ModelSpec, Point, StoreError, Weights
 
 LOG = logging.getLogger("robust_compress")
 Coded = tuple[str, Point]  # a data set at a point
+Probe = Callable[[Mapping[str, Any]], Mapping[str, float]]  # of variables
+N_PROBED = 2  # pictures
 
 
 class Study:
@@ -209,11 +212,18 @@ class Study:
       model, self.bench.task, batches, recipe, directory,
       variables=self.bench.variables(name, weights.init), n_examples=len(sources[0]), seed=weights.seed,
       writer=tensorboard(directory / "tensorboard") if self.config.tensorboard and parallel.host() == 0 else None,
-      checkpoint_every=self.config.checkpoint_every or None,
+      checkpoint_every=self.config.checkpoint_every or None, probe=self._probe(model),
     )  # fmt: skip
     if parallel.host() == 0:
       self.bench.trained.keep(name, weights, variables)
     parallel.barrier(f"trained {directory.name}")
+
+  def _probe(self, model: ModelSpec) -> Probe | None:
+    """What a model measures of itself while it is trained, on the first test pictures; most have nothing to."""
+    if not hasattr(model, "probe"):
+      return None
+    source = self.bench.pictures.source(self.config.test_data)
+    return model.probe([source.picture(index).clip for index in range(min(N_PROBED, len(source)))])
 
 
 @contextmanager

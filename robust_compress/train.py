@@ -32,8 +32,10 @@ from robust_compress.parallel import AXIS, REPLICATED, ROWS
 from robust_compress.state import Checkpoints, TrainState
 from robust_compress.types import Batch, Batches, ModelSpec, Recipe, Task, TrainError
 
+Terms = dict[str, tuple[Any, Any]]  # {name: (sum, weight)}
 LOG = logging.getLogger("robust_compress")
 LOG_EVERY = 20  # steps; the only moments at which the host waits for the device
+_UNSHOWN = ("grad_norm", "learning_rate")  # beside the progress bar; metrics.jsonl has them
 
 
 def train(
@@ -50,6 +52,7 @@ def train(
   writer: Writer | None = None,
   groups: Sequence[optim.Group] = (),
   checkpoint_every: int | None = None,
+  probe: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
   progress: bool = True,
 ) -> dict[str, Any]:
   """Trains `variables` by the recipe, or goes on where an earlier call with this workdir was cut off.
@@ -61,6 +64,7 @@ def train(
     n_examples: how many make an epoch.
     groups: parameters with an optimiser of their own.
     checkpoint_every: steps; by default a twentieth of the whole, within 50 and 2000.
+    probe: measures the variables as they would be returned, at every checkpoint; its numbers stand beside the losses.
 
   Returns:
     The trained variables as numpy arrays, raw or averaged as `recipe.evaluate` says.
@@ -98,6 +102,7 @@ def train(
   )  # fmt: skip
 
   pending: list[tuple[int, dict[str, jax.Array]]] = []  # numbers still on the device
+  shown: dict[str, float] = {}  # the latest of every number
   stream = iter(batches(start)) if start < n_steps else iter(())
   try:
     for step in range(start, n_steps):
@@ -109,9 +114,12 @@ def train(
       bar.update()
       save = (step + 1) % checkpoint_every == 0 or step + 1 == n_steps
       if save or (step + 1) % LOG_EVERY == 0:
-        bar.set_postfix(loss=f"{_log(pending, writers, checkpoints):.4g}")
+        shown |= _log(pending, writers, checkpoints)
       if save:
         _save(checkpoints, state, step)
+        if probe is not None and chief:
+          shown |= _write(writers, step, probe(result(state, recipe)))
+      bar.set_postfix({name: f"{shown[name]:.4g}" for name in shown if name not in _UNSHOWN}, refresh=False)
   finally:
     bar.close()
     getattr(stream, "close", lambda: None)()
@@ -125,6 +133,7 @@ def _compiled(
 ) -> tuple[optax.GradientTransformation, Callable]:
   """(optimiser, step), compiled once for the weights that a study finetunes alike on different points."""
   model = model.bound(dtype=recipe.dtype, batch_norm=recipe.batch_norm, dropout=recipe.dropout)
+  groups = (*groups, *(optim.Group(pattern, optax.adam(rate)) for pattern, rate in model.own_rates))
   optimizer = optim.optimizer(recipe, n_steps, groups)
   return optimizer, train_step(model, task, recipe, optimizer, optim.schedule(recipe, n_steps), mesh)
 
@@ -173,10 +182,12 @@ def train_step(
   """
   loss_of = model.own_loss or task.loss
 
-  def terms(params: Any, collections: Any, batch: Any, rng: Any) -> tuple[dict[str, tuple[Any, Any]], Any]:
+  watched = getattr(task, "monitor", lambda outputs, batch: {})  # numbers that are shown and not minimised
+
+  def terms(params: Any, collections: Any, batch: Any, rng: Any) -> tuple[Terms, Terms, Any]:
     variables = {"params": params, **collections}
     outputs, collections = model.apply(variables, batch, train=True, rngs={"dropout": rng})
-    return loss_of(outputs, batch), collections
+    return loss_of(outputs, batch), watched(outputs, batch), collections
 
   def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
     rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
@@ -190,16 +201,19 @@ def train_step(
 
     # The weights of a mean must be known before its gradient. They seldom depend on what the network says, and then
     # the compiler drops the network from this pass.
-    weighed = [terms(state.params, state.collections, *part)[0] for part in parts]
+    found = [terms(state.params, state.collections, *part) for part in parts]
+    weighed = [{**losses, **others} for losses, others, _ in found]
     weights = {name: sum(one[name][1] for one in weighed) for name in weighed[0]}
     weights = jax.lax.psum(weights, AXIS)
 
     def mean(params: Any, collections: Any, batch: Any, rng: Any) -> tuple[jax.Array, Any]:
-      named, collections = terms(params, collections, batch, rng)
-      means = {name: total / jnp.maximum(weights[name], 1e-12) for name, (total, _) in named.items()}
-      return sum(means.values()), (means, collections)
+      losses, others, collections = terms(params, collections, batch, rng)
+      means = {name: total / jnp.maximum(weights[name], 1e-12) for name, (total, _) in {**losses, **others}.items()}
+      loss = sum(means[name] for name in losses)
+      return loss, ({**means, "loss": loss}, collections)
 
-    collections, sums = state.collections, jax.tree.map(jnp.zeros_like, (state.params, weights))
+    zeros = jax.tree.map(jnp.zeros_like, (state.params, {**weights, "loss": jnp.float32(0)}))
+    collections, sums = state.collections, zeros
     for part in parts:
       # One microbatch after the other, so that memory holds one. A loop of XLA's would say the same, but its CPU
       # backend computes convolutions inside a loop 20 times slower (measured on jax 0.10).
@@ -215,8 +229,8 @@ def train_step(
     if recipe.ema:
       now = {"params": params, **collections}
       ema = jax.tree.map(lambda old, new: recipe.ema * old + (1 - recipe.ema) * new, ema, now)
-    numbers = {"loss": sum(means.values()), "grad_norm": optax.global_norm(gradient)}
-    numbers |= {**(means if len(means) > 1 else {}), "learning_rate": schedule(state.step)}
+    numbers = means if len(means) > 2 else {"loss": means["loss"]}  # one term is the loss itself
+    numbers = {**numbers, "grad_norm": optax.global_norm(gradient), "learning_rate": schedule(state.step)}
     return TrainState(state.step + 1, params, collections, ema, opt_state, state.rng), numbers
 
   return parallel.map_step(step, mesh, (REPLICATED, ROWS), (REPLICATED, REPLICATED), donate=(0,))
@@ -270,8 +284,10 @@ def _next(stream: Any, step: int, n_steps: int, recipe: Recipe) -> Batch:
   return batch
 
 
-def _log(pending: list[tuple[int, dict[str, jax.Array]]], writers: Sequence[Writer], checkpoints: Checkpoints) -> float:
-  """Fetches and writes the numbers of all steps since the last time; returns the last loss.
+def _log(
+  pending: list[tuple[int, dict[str, jax.Array]]], writers: Sequence[Writer], checkpoints: Checkpoints
+) -> dict[str, float]:
+  """Fetches and writes the numbers of all steps since the last time; returns the last ones.
 
   Raises TrainError at the first step whose loss or gradient is not finite.
   """
@@ -293,7 +309,14 @@ def _log(pending: list[tuple[int, dict[str, jax.Array]]], writers: Sequence[Writ
       )
   pending.clear()
   _flush(writers)
-  return scalars["loss"]
+  return scalars
+
+
+def _write(writers: Sequence[Writer], step: int, scalars: Mapping[str, float]) -> Mapping[str, float]:
+  for writer in writers:
+    writer.write_scalars(step, scalars)
+  _flush(writers)
+  return scalars
 
 
 def _flush(writers: Sequence[Writer]) -> None:

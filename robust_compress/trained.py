@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from robust_compress import convert, models, specs
+from robust_compress import convert, named, specs
 from robust_compress.files import write_atomic
 from robust_compress.models.export import export as write_export
 from robust_compress.types import StoreError, Weights, WeightsError
@@ -35,7 +36,8 @@ class Trained:
     self.workdir, self.conditions, self.replace = workdir, conditions, replace
 
   def folder(self, model: str, weights: Weights) -> pathlib.Path:
-    return self.workdir / "weights" / f"{model.replace(':', '.')}-{specs.weights_key(weights)}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", ".", model).strip(".")
+    return self.workdir / "weights" / f"{name}-{specs.weights_key(weights)}"
 
   def is_there(self, model: str, weights: Weights) -> bool:
     """Whether they are trained, and are what training would make now.
@@ -112,7 +114,7 @@ def export(workdir: str | os.PathLike, key: str, output: str | os.PathLike) -> N
     known = "; ".join(f"{key}: {_describe(*one[:2])}" for key, one in there.items())
     raise WeightsError(f"{workdir} has no weights {key!r}; there are {known or 'none'}")
   name, _, path = there[key]
-  write_export(models.load_model(name), _read(path), output)
+  write_export(named.load(name)[0], _read(path), output)
 
 
 def _describe(name: str, weights: Weights) -> str:

@@ -249,6 +249,7 @@ class Recipe:
   cutmix: float = 0.0
   crop_scale: tuple[float, float] | None = (0.08, 1.0)  # random resized crop, area fractions; None: evaluation geometry
   crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+  crop_zoom: tuple[float, float] | None = None  # in place of crop_scale: windows of so many source pixels a pixel
   flip: bool = True
   dropout: float = 0.0  # stochastic depth or dropout rate, where the model has one
   ema: float = 0.0  # decay of the exponential moving average of parameters; 0 is off
@@ -338,6 +339,9 @@ class ModelSpec:
   options: Options = ()  # given to `build`
   own_loss: Callable[[Any, Arrays], dict[str, tuple[Any, Any]]] | None = None  # default: the task's
   call: Callable[[np.ndarray], Any] | None = None  # in place of a network: uint8[b h w 3] -> outputs or predictions
+  own_rates: tuple[
+    tuple[str, float], ...
+  ] = ()  # (pattern of paths, learning rate): what Adam trains apart from the rest
 
   def bound(self, **options: Any) -> ModelSpec:
     """The same model with build options set: bound(dtype='bfloat16', batch_norm='frozen')."""
@@ -350,6 +354,10 @@ class ModelSpec:
     """uint8[b h w 3] to float32[b h w 3] as the weights expect it. Runs inside the compiled step."""
     mean, std = (np.asarray(x, np.float32) for x in (self.input.mean, self.input.std))
     return (image.astype("float32") / np.float32(255) - mean) / std
+
+  def init(self, rng: Any) -> Any:
+    """Random variables."""
+    return self.module().init(rng, np.zeros((1, *self.input.size, 3), np.float32), train=False)
 
   def apply(self, variables: Any, batch: Arrays, *, train: bool = False, rngs: Any = None) -> tuple[Any, Any]:
     """(outputs, updated collections) for batch['image'] uint8[b h w 3]. Collections are {} unless training."""

@@ -27,7 +27,8 @@ def planned(path, tmp_path, *overrides):
   """The study of a config on a machine without its data: files of weights are there, but of any content."""
   config = settings.load_config(str(path), [*overrides, f"--config.data_dir={tmp_path / 'data'}"])
   for model in config.models:
-    if file := dict(specs.parse_call(model)[1]).get("weights"):
+    given = dict(specs.parse_call(model)[1])
+    if file := given.get("weights", given.get("start")):
       weights = tmp_path / "data" / file
       weights.parent.mkdir(parents=True, exist_ok=True)
       weights.write_bytes(b"any")

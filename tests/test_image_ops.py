@@ -185,3 +185,19 @@ def test_a_bomb_is_refused_before_it_is_decoded(width, height, monkeypatch):
   monkeypatch.setattr(image_ops, "_to_rgb", lambda image: pytest.fail("decoded"))
   with pytest.raises(DataError, match=r"bomb\.png.*at most 178956970 pixels"):
     image_ops.decode_picture(bomb(width, height), "bomb.png")
+
+
+@settings(max_examples=50)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), seed=st.integers(0, 9))
+def test_zoomed_crops_have_their_size_whatever_the_picture(height, width, seed):
+  made = image_ops.random_zoomed_crop(
+    photo(height, width), np.random.default_rng(seed), (24, 32), (1.0, 2.5), "bicubic"
+  )
+  assert made.shape == (1, 24, 32, 3)
+
+
+def test_a_crop_without_zoom_is_cut_and_not_resized():
+  picture = photo(60, 80)
+  made = image_ops.random_zoomed_crop(picture, np.random.default_rng(3), (24, 32), (1.0, 1.0), "bicubic")
+  windows = np.lib.stride_tricks.sliding_window_view(picture[0], (24, 32, 3))[..., 0, :, :, :]
+  assert (windows == made[0]).all((2, 3, 4)).any()

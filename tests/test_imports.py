@@ -44,7 +44,9 @@ ALLOWED = {  # part of the package: the parts that it may import, besides itself
   "settings": TYPES,
   "levels": BELOW | {"codecs", "job"},
   "pictures": BELOW | {"codecs", "data", "job", "levels"},
-  "trained": BELOW | {"models"},
+  "named": BELOW | {"codecs", "models"},
+  "starting": BELOW | {"codecs", "data"},
+  "trained": BELOW | {"models", "named"},
   **dict.fromkeys(
     ("bench", "cells", "coding", "listing", "measuring", "planning", "showcase", "study"), ANYTHING - {"main"}
   ),

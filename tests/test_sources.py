@@ -340,3 +340,37 @@ def test_kit():
   assert source.classes[4] == "n01494475"
   val = sources.open_source("folders(path=imagenette224,input=asis):val", KIT)
   assert (len(val), len(val.classes)) == (500, 10)
+
+
+# ------------------------------------------------------------------------------------- pictures of any folder
+
+
+def test_pictures_below_folders_need_no_labels(folder):
+  source = sources.open_source("pictures(path=pets/train):all", folder)
+  assert [source.id(i) for i in range(2)] == ["cat/0.png", "cat/1.png"]
+  assert source.target(0) == {}
+  assert source.classes == ()
+  both = sources.open_source("pictures(path=pets/val+pets/train/dog):all", folder)
+  assert len(both) == 9
+  assert both.id(8) == "pets/train/dog/2.png"
+  np.testing.assert_array_equal(both.picture(8).clip, source.picture(5).clip)
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    ("pictures(path=pets):train", "has the one split 'all'"),
+    ("pictures(path=nowhere):all", "no folder"),
+    ("pictures(path=pets+../pets):all", "leads out"),
+    ("pictures:all", "needs a folder"),
+  ],
+)
+def test_pictures_that_are_not_there(folder, data, message):
+  with pytest.raises((DataError, SpecError), match=message):
+    sources.open_source(data, folder)
+
+
+def test_a_folder_without_pictures_says_what_it_has(tmp_path):
+  (tmp_path / "notes.txt").write_text("no picture")
+  with pytest.raises(DataError, match=r"nothing in it ends in .*notes\.txt"):
+    sources.open_source("pictures(path=.):all", tmp_path)

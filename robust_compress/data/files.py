@@ -60,8 +60,9 @@ class FileSource:
     return self.files[index].id
 
   def target(self, index: int) -> dict[str, np.ndarray]:
-    """{'label': int32[]}"""
-    return {"label": np.asarray(self.files[index].label, np.int32)}
+    """{'label': int32[]}, or {} where it has none."""
+    label = self.files[index].label
+    return {} if label is None else {"label": np.asarray(label, np.int32)}
 
   def picture(self, index: int) -> Picture:
     data = self.read(index)

@@ -166,6 +166,20 @@ def _random_box(
   return (height - h) // 2, (width - w) // 2, h, w
 
 
+def random_zoomed_crop(
+  clip: Clip, rng: np.random.Generator, size: tuple[int, int], zoom: tuple[float, float], interpolation: str
+) -> Clip:
+  """A random window of the picture, brought to `size` = (h, w) with its proportions: z source pixels a pixel, with z
+  drawn from `zoom` on a logarithmic scale, and lowered where the picture is too small. At (1, 1) nothing is resized.
+  """
+  low, high = (math.log(z) for z in zoom)
+  fitting = min(clip.shape[1] / size[0], clip.shape[2] / size[1])
+  z = min(math.exp(rng.uniform(low, high)), fitting)
+  height, width = (min(max(round(z * side), 1), n) for side, n in zip(size, clip.shape[1:3]))
+  top, left = int(rng.integers(0, clip.shape[1] - height + 1)), int(rng.integers(0, clip.shape[2] - width + 1))
+  return resize(clip[:, top : top + height, left : left + width], size, interpolation)
+
+
 def flip(clip: Clip) -> Clip:
   """Left and right exchanged."""
   return clip[:, :, ::-1]

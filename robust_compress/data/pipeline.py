@@ -166,15 +166,20 @@ def train_batches(
 def _augmented(
   clip: Clip, rng: np.random.Generator, size: tuple[int, int], input: InputSpec, view: View, recipe: Recipe
 ) -> np.ndarray:
-  """As `to_input`: random resized crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
-  if recipe.crop_scale is None:
-    image = image_ops.to_input(clip, input, view)
-  else:
+  """As `to_input`: a random crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
+  if recipe.crop_zoom is not None:
+    frames = image_ops.random_zoomed_crop(
+      video_ops.fed(clip, input, view), rng, size, recipe.crop_zoom, input.interpolation
+    )
+    image = video_ops.arranged(frames, input, view)
+  elif recipe.crop_scale is not None:
     scale, ratio = recipe.crop_scale, recipe.crop_ratio
     frames = image_ops.random_resized_crop(
       video_ops.fed(clip, input, view), rng, size, scale, ratio, input.interpolation
     )
     image = video_ops.arranged(frames, input, view)
+  else:
+    image = image_ops.to_input(clip, input, view)
   return image[..., ::-1, :] if recipe.flip and rng.random() < 0.5 else image
 
 

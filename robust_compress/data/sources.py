@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_compress.data import clips, files, frame_folders, image_ops, tfds_source, video_ops
+from robust_compress.data import clips, files, frame_folders, image_ops, picture_folders, tfds_source, video_ops
 from robust_compress.data.video_ops import Choose
 from robust_compress.specs import import_attribute, key_of, nearest, parse_data
 from robust_compress.types import Clip, Data, DataError, Picture, Source, View
@@ -24,6 +24,7 @@ from robust_compress.types import Clip, Data, DataError, Picture, Source, View
 SOURCES: dict[str, tuple[Callable[..., Source] | str, str]] = {
   "folders": (files.folders, "path/split/class/picture; split 'all': path/class/picture"),
   "csv": (files.labels_csv, "a folder with labels.csv: file and wnid or label; split 'all'; file=labels.csv"),
+  "pictures": (picture_folders.pictures, "every picture below path, without labels; path=one+another; split 'all'"),
   "videos": (clips.videos, "path/split/class/video or path/split/video; any format of FFmpeg, and y4m"),
   "frames": (frame_folders.frames, "path/split/class/clip/frame or path/split/clip/frame; naming=folders|cityscapes"),
   "yuv": (clips.yuv, "raw video, laid out as videos; width, height, format=yuv420p"),

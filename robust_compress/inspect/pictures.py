@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from robust_compress.data import files, sources
+from robust_compress.data import files, picture_folders, sources
 from robust_compress.data.clips import ClipFiles, Example
 from robust_compress.inspect.clip_files import VIDEOS, readable
 from robust_compress.specs import parse_data
@@ -37,15 +37,7 @@ def below(folder: Path) -> Source:
 
   Ids are paths from the folder on. Links to folders are not followed, and links to files that lead out are refused.
   """
-  found = []
-  for directory, names, leaves in os.walk(folder):
-    names[:] = [name for name in names if not name.startswith(".")]
-    found += [Path(directory, leaf) for leaf in leaves if not leaf.startswith(".")]
-  paths = sorted(path for path in found if path.suffix.lower() in (*files.SUFFIXES, *VIDEOS))
-  if not paths:
-    raise DataError(f"{folder}: no pictures and no videos in it; {files.contents_of(folder)}")
-  for path in paths:
-    files.check_inside(path, folder)
+  paths = picture_folders.below(folder, (*files.SUFFIXES, *VIDEOS))
   ids = [path.relative_to(folder).as_posix() for path in paths]
   if any(path.suffix.lower() in VIDEOS for path in paths):
     return ClipFiles(tuple(Example(name, readable(path)) for name, path in zip(ids, paths)))

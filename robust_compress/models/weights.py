@@ -5,6 +5,7 @@ Weights.source   'random'               initialised from the seed
                  'timm:<tag>'           timm's safetensors, by huggingface_hub or from the caller's file
                  'torchvision:<file>'   torchvision's file, which the caller has downloaded
                  'callable:<version>'   inside the user's function: there is nothing to load
+                 'started:<sha256>'     random, but for what a file of another network holds alike: training starts here
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from robust_compress import convert
 from robust_compress.provenance import sha256_file
-from robust_compress.types import ModelSpec, WeightsError
+from robust_compress.types import ModelSpec, Weights, WeightsError
 
+STARTED = "started"
 SHIPPED = Path(__file__).parent / "shipped"  # <name>-<8 digits of sha256>.safetensors, each with its card
 Files = Mapping[str, str | os.PathLike] | str | os.PathLike | None
 
@@ -44,6 +48,8 @@ def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
     return {}
   if model.base.source == "random":
     return _initialiser(model)(model.base.seed)
+  if is_started(model.base):
+    return _started(model, Path(files))
   path = locate(model, files)
   return convert.to_variables(convert.read(path), model.rules, template(model), f"{model.name} from {path}")
 
@@ -76,13 +82,30 @@ def locate(model: ModelSpec, files: Files = None) -> Path:
   return path
 
 
+def is_started(weights: Weights) -> bool:
+  """Whether these are what training starts from, and no weights to be measured."""
+  return weights.source.startswith(f"{STARTED}:")
+
+
+def _started(model: ModelSpec, path: Path) -> dict[str, Any]:
+  """Random variables, over which go those of the file that have the path and shape of one of them.
+
+  Raises WeightsError where there is none such: the file then is of a network that has nothing in common with this one.
+  """
+  import jax
+
+  found = convert.flatten(jax.tree.map(np.asarray, _initialiser(model)(model.base.seed)))
+  given = convert.matching(convert.read(path), model.rules, found)
+  if not given:
+    raise WeightsError(f"{model.name}: {path} holds no array that this network has too; start=… needs a related one")
+  return convert.unflatten({**found, **given})
+
+
 def _initialiser(model: ModelSpec) -> Callable[[int], Any]:
   """seed -> variables."""
   import jax
-  import jax.numpy as jnp
 
-  module, shape = model.module(), (1, *model.input.size, 3)
-  return jax.jit(lambda seed: module.init(jax.random.key(seed), jnp.zeros(shape, jnp.float32), train=False))
+  return jax.jit(lambda seed: model.init(jax.random.key(seed)))
 
 
 def _from_hub(name: str, tag: str) -> Path:

@@ -32,6 +32,10 @@ class Gain(nn.Module):
   def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
     return x * jnp.exp(_between(self.log_gain, level))[:, None, None]
 
+  def undone(self, x: jax.Array, level: jax.Array) -> jax.Array:
+    """What was given to this unit, where `inverse` is only near to it: that one is learned."""
+    return x * jnp.exp(-_between(self.log_gain, level))[:, None, None]
+
   def inverse(self, x: jax.Array, level: jax.Array) -> jax.Array:
     return x * jnp.exp(_between(self.log_inverse, level))[:, None, None]
 

@@ -14,7 +14,8 @@ bmshj2018-hyperprior   the same paper; mbt2018-mean: Minnen et al. 2018 (arXiv:1
 
 Each network takes pictures whose sides are multiples of its `stride`. `__call__` is what training needs; a codec calls
 the parts, which are methods: `apply(variables, x, method="analysis")`. With `levels`, latents pass gain units
-(`gain.py`) on leaving g_a and h_a and on entering g_s and h_s, and those four take the level of each picture.
+(`gain.py`) on leaving g_a and h_a and on entering all others, and what h_s foretells of y is gained as y was; those
+four take the level of each picture. So no transform sees which level it is, and what one learns holds for all.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ class ScaleHyperprior(Autoencoder):
 
   def hyper_analysis(self, y: jax.Array, level: jax.Array | None = None) -> jax.Array:
     """Latents y to z, float32[b h/64 w/64 n]."""
+    y = self.gain_y.undone(y, level) if self._has(level) else y
     z = self.h_a(self.seen_of(y).astype(self.dtype)).astype(jnp.float32)
     return self.gain_z(z, level) if self._has(level) else z
 
@@ -155,8 +157,11 @@ class ScaleHyperprior(Autoencoder):
 
   def hyper_synthesis(self, z_hat: jax.Array, level: jax.Array | None = None) -> jax.Array:
     """z[b h/64 w/64 n] to float32[b h/16 w/16 ·], from which `prior` makes Gaussians."""
-    z_hat = self.gain_z.inverse(z_hat, level) if self._has(level) else z_hat
-    return self.h_s(z_hat.astype(self.dtype)).astype(jnp.float32)
+    if not self._has(level):
+      return self.h_s(z_hat.astype(self.dtype)).astype(jnp.float32)
+    features = self.h_s(self.gain_z.inverse(z_hat, level).astype(self.dtype)).astype(jnp.float32)
+    parts = features.reshape(*features.shape[:-1], -1, self.m)  # scales, and means where there are any
+    return jax.vmap(lambda part: self.gain_y(part, level), -2, -2)(parts).reshape(features.shape)
 
   def prior(self, features: jax.Array) -> Gaussian | Mixture:
     """What `hyper_synthesis` gave, to Gaussians of y."""
