@@ -46,7 +46,12 @@ class Bench:
     self._fingerprints: dict[tuple[str, str], str] = {}
 
   def _add_model(self, text: str) -> None:
-    """'name' or 'name(weights=FILE)': a file's weights are named by its content, so that cells carry no path."""
+    """'name' or 'name(weights=FILE)': a file's weights are named by its content, so that cells carry no path.
+
+    Raises:
+      SpecError: a model for another task; one that is named twice, with other weights.
+      WeightsError: a file that is not there.
+    """
     model, given = named.load(text)
     if model.task != self.config.task and {model.task, self.config.task} <= tasks.TASKS.keys():
       raise SpecError(f"{model.name} is a model for {model.task}; this study's task is {self.config.task}")
@@ -58,7 +63,8 @@ class Bench:
       source = {"weights": "file", "start": models.weights.STARTED}[kind]
       model = dataclasses.replace(model, base=Weights(f"{source}:{provenance.sha256_file(path)}"))
       self._files[model.name] = path
-    self.models[model.name] = model
+    if self.models.setdefault(model.name, model).base != model.base:
+      raise SpecError(f"{model.name} is named twice, with other weights; use a study for each")
 
   def labelled(self, model: ModelSpec, data: str, point: Point = NONE) -> Source:
     """Pictures with labels in the order of the model's outputs: a named class list, or that of the training data."""
@@ -74,6 +80,8 @@ class Bench:
     """What a study starts from: the model's own, or trained here on originals where the config has a base recipe."""
     model = self.models[name]
     if self.base_recipe is None:
+      if models.weights.is_started(model.base):
+        raise SpecError(f"{name}: start=… is where training starts, and there is no base_recipe; set one, or weights=…")
       return model.base
     if not self.config.train_data:
       raise SpecError(f"{name}: base_recipe trains base weights, but train_data is empty; name a data set")

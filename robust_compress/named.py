@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from robust_compress import models, specs
 from robust_compress.codecs.learned.networks import NETWORKS
-from robust_compress.types import ModelSpec
+from robust_compress.types import ModelSpec, SpecError
 
 FILES = ("weights", "start")  # options that name a file: to take weights from, or to start training from
 
 
 def load(text: str) -> tuple[ModelSpec, dict[str, str]]:
-  """(the model, the files among its options). Raises SpecError for a name or an option that does not exist."""
+  """(the model, the files among its options).
+
+  Raises:
+    SpecError: a name or an option that does not exist, with the nearest; both kinds of file.
+  """
   name, given = specs.parse_call(text)
   files = {key: str(value) for key, value in given if key in FILES}
   options = {key: value for key, value in given if key not in FILES}
+  if len(files) > 1:
+    raise SpecError(f"{text}: weights=… are taken whole, and start=… is where training starts; expected one of them")
   if name in NETWORKS:
     from robust_compress.codecs.learned.training import trainee
 
     return trainee(name, **_checked(name, options, trainee.__kwdefaults__)), files
+  if name not in models.MODELS and ":" not in name:
+    raise specs.nearest("model", name, [*models.MODELS, *NETWORKS], "robust-compress list models")
   if options:
     raise specs.nearest("model option", next(iter(options)), FILES)
   return models.load_model(name), files

@@ -182,11 +182,18 @@ def test_nothing_in_common_is_no_start(tmp_path):
     ("mbt2018-mean", "expected a quality, or levels"),
     ("mbt2018-mean(quality=3,levels=2,n=8,m=8)", "expected a quality, or levels"),
     ("mbt2018-mean(levels=7,n=8)", "expected a quality, or levels"),
-    ("mbt2018-mean(levels=9,n=8,m=8)", "expected 1 to 8"),
+    ("mbt2018-mean(levels=9,n=8,m=8)", "expected 2 to 8"),
+    ("mbt2018-mean(levels=1,n=8,m=8)", "expected 2 to 8"),
     ("mbt2018-mean(quality=9)", "quality runs from 1 to 8"),
+    ("cheng2020-attn(quality=7)", "quality runs from 1 to 6"),
+    ("mbt2018-mean(quality=0)", "expected a whole number from 1"),
+    ("mbt2018-mean(quality=1,n=wide,m=8)", "expected a whole number from 1"),
+    ("mbt2018-mean(quality=1,side=100)", "expected a multiple of 64 from 64 on"),
+    ("mbt2018-mean(quality=1,metric=ms-ssim,side=128)", "expected a multiple of 64 from 192 on for ms-ssim"),
     ("mbt2018-mean(quality=1,mode=nosie)", "did you mean 'noise'"),
     ("mbt2018-mean(quality=1,wdith=3)", "no option of mbt2018-mean 'wdith'"),
     ("mbt2018-maen(quality=1)", "did you mean 'mbt2018-mean'"),
+    ("mbt2018-mean(quality=1,weights=a,start=b)", "expected one of them"),
   ],
 )
 def test_names_that_say_no_network(text, message):
@@ -201,10 +208,27 @@ def test_a_model_of_another_task_is_told(tmp_path):
     study.Study(config, tmp_path)
 
 
+def test_a_start_is_nothing_to_measure(tmp_path):
+  config = settings.default_config()
+  config.task, config.data_dir, config.test_data = "codec", str(tmp_path), "scenes:test"
+  for name in ("one", "two"):
+    (tmp_path / name).write_text(name)
+  text = "mbt2018-mean(quality=1,n=8,m=8,start={})"
+  config.models = (text.format("one"),)
+  with pytest.raises(SpecError, match="there is no base_recipe"):
+    study.Study(config, tmp_path).bench.base_weights("mbt2018-mean(m=8,n=8,quality=1)")
+  config.models = (text.format("one"), text.format("two"))
+  with pytest.raises(SpecError, match="is named twice, with other weights"):
+    study.Study(config, tmp_path)
+
+
 def test_names_are_canonical():
   name = "mbt2018-mean(levels=7,m=96,mode=ste,n=48)"
   assert named.load("mbt2018-mean(n=48,m=96,levels=7,mode=ste)")[0].name == name
   assert specs.parse_call(name)[0] == "mbt2018-mean"
+  told = "mbt2018-mean(metric=ms-ssim,quality=3,side=256)"  # in the name, as other weights come of it
+  assert named.load(told)[0].name == told
+  assert named.load("mbt2018-mean(metric=mse,quality=3)")[0].name == "mbt2018-mean(quality=3)"
   assert {"codec", "codec-ms-ssim"} <= set(tasks.TASKS)
   assert tasks.load_task("codec-ms-ssim").distortion == "ms-ssim"
   assert pathlib.Path(weights.SHIPPED).name == "shipped"

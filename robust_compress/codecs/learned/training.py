@@ -29,7 +29,8 @@ from robust_compress.codecs.learned.networks.gaussian import MODES
 from robust_compress.codecs.learned.programs import Programs
 from robust_compress.types import Arrays, InputSpec, ModelSpec, SpecError, Weights
 
-SIDES = {"mse": 128, "ms-ssim": 256}  # of training crops; MS-SSIM needs five scales
+SIDES = {"mse": 128, "ms-ssim": 256}  # of training crops
+LEAST_SIDES = {"mse": 64, "ms-ssim": 192}  # MS-SSIM needs five scales
 QUANTILES = ("entropy_bottleneck/quantiles", 1e-3)  # which only the auxiliary loss moves
 
 
@@ -101,23 +102,19 @@ def trainee(
     side: of the crops trained on, a multiple of 64.
 
   Raises:
-    SpecError: an unknown network, metric or mode; neither quality nor levels, or both; n without m.
+    SpecError: an unknown network, metric or mode; neither quality nor levels, or both; n without m; a number that
+      cannot be.
   """
-  row = load_network(network)
-  for kind, name, known in (("metric", metric, METRICS), ("mode of quantisation", mode, MODES)):
-    if name not in known:
-      raise specs.nearest(kind, name, known)
-  if (quality is None) == (not levels) or (n is None) != (m is None) or (quality is None and n is None):
-    raise SpecError(f"{network}: expected a quality, or levels with n and m, as in {network}(levels=7,n=64,m=96)")
-  known = LAMBDAS[metric]
-  if not 0 <= levels <= len(known):
-    raise SpecError(f"{network}(levels={levels}): expected 1 to {len(known)}, the qualities that have a λ")
+  row, known = load_network(network), _known_lambdas(metric, mode)
+  given = {"quality": quality, "n": n, "m": m, "levels": levels or None, "side": side}
+  given |= {"metric": metric if metric != "mse" else None, "mode": mode if mode != "noise" else None}
+  options = {key: value for key, value in given.items() if value is not None}
+  _check_numbers(network, options, len(known if n is not None else row.widths), len(known))
   lambdas = known[:levels] if levels else known[quality - 1 : quality]
   sizes = {"n": n, "m": m} if n is not None else dict(zip("nm", row.widths[quality - 1]))
-  given = {"quality": quality, "n": n, "m": m, "levels": levels or None, "side": side}
-  options = {key: value for key, value in given.items() if value is not None}
-  options |= {"mode": mode} if mode != "noise" else {}
   side = side or SIDES[metric]
+  if side % 64 or side < LEAST_SIDES[metric]:
+    raise SpecError(f"{network}(side={side}): expected a multiple of 64 from {LEAST_SIDES[metric]} on for {metric}")
   model = Trainee(
     name=specs.format_call(network, tuple(options.items())),
     task="codec" if metric == "mse" else f"codec-{metric}",
@@ -132,6 +129,28 @@ def trainee(
   )
   shapes = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
   return dataclasses.replace(model, n_params=sum(math.prod(shape.shape) for shape in shapes))
+
+
+def _known_lambdas(metric: str, mode: str) -> tuple[float, ...]:
+  for kind, name, known in (("metric", metric, METRICS), ("mode of quantisation", mode, MODES)):
+    if name not in known:
+      raise specs.nearest(kind, str(name), known)
+  return LAMBDAS[metric]
+
+
+def _check_numbers(network: str, options: Mapping[str, Any], n_qualities: int, n_lambdas: int) -> None:
+  """Raises SpecError for options of `trainee` that do not go together or are out of range."""
+  numbers = {key: value for key, value in options.items() if key not in ("metric", "mode")}
+  for key, value in numbers.items():
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+      raise SpecError(f"{network}({key}={value}): expected a whole number from 1")
+  has_quality, has_levels, has_n, has_m = (key in numbers for key in ("quality", "levels", "n", "m"))
+  if has_quality == has_levels or has_n != has_m or not (has_quality or has_n):
+    raise SpecError(f"{network}: expected a quality, or levels with n and m, as in {network}(levels=7,n=64,m=96)")
+  if numbers.get("quality", 1) > n_qualities:
+    raise SpecError(f"{network}(quality={numbers['quality']}): quality runs from 1 to {n_qualities}")
+  if not 2 <= numbers.get("levels", 2) <= n_lambdas:
+    raise SpecError(f"{network}(levels={numbers['levels']}): expected 2 to {n_lambdas}, the qualities that have a λ")
 
 
 def _coded(model: Trainee, clips: Sequence[np.ndarray], variables: Mapping[str, Any]) -> dict[str, float]:
