@@ -163,6 +163,17 @@ def test_a_size_that_no_string_holds_is_refused_at_once():
     codec.decode([replaced_size(coded(codec, photo(100, 100)), 100, 16000)])
 
 
+@pytest.mark.parametrize("name", ["bmshj2018-hyperprior", "cheng2020-gmm"])
+def test_a_picture_that_padding_makes_enormous_is_refused(name):
+  """Under the limit on pixels, and 64 times as many where sides are multiples of 64."""
+  codec = codec_of(name)
+  with pytest.raises(CodecError, match=f"{name}: 3000000x1 is too narrow, it is padded to 3000000x64"):
+    codec.encode([np.zeros((1, 1, 3_000_000, 3), np.uint8)], [3])
+  header = container.Header(name, codec._key(), 1, 3_000_000, 3.5)
+  with pytest.raises(CodecError, match=f"{name}: 3000000x1 is too narrow"):
+    codec.decode([container.write(header, [b"\1" * 4, bytes(1 << 16)], [])])
+
+
 def replaced_size(blob, old, new):
   """With an own checksum over the header that lies, as anybody could write it."""
   contents = container.read(blob)
@@ -268,6 +279,9 @@ def test_a_single_file_has_the_level_in_its_name(tmp_path):
   assert codec.decode([coded(codec, photo(), 1)])[0].shape == (1, 48, 64, 3)
   with pytest.raises(LevelError, match="quality runs from 1 to 1"):
     check_level(codec, 2)
+  third = load_codec("mbt2018", weights=str(tmp_path / "mine.safetensors"))
+  third.levels = (3,)  # as under a name that says so
+  assert codec.decode([coded(third, photo(), 3)])[0].shape == (1, 48, 64, 3)  # the weights are the same
 
 
 def test_a_folder_has_a_file_for_each_level(tmp_path):

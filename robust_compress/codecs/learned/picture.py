@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from robust_compress.codecs.frames import MAX_PIXELS
 from robust_compress.codecs.learned import container, strings
 from robust_compress.codecs.learned.coders import load_coder
 from robust_compress.codecs.learned.container import Contents, Header
@@ -22,10 +23,11 @@ def encode(
 ) -> tuple[bytes, np.ndarray | None]:
   """uint8[h w 3] at a level that a blob can name: (blob, what `decode` gives of it, where `reconstruct` asks for that).
 
-  Raises CodecError for latents that cannot be coded: not finite, or far too large.
+  Raises CodecError for latents that cannot be coded: not finite, or far too large; and for a picture too narrow.
   """
   height, width = frame.shape[:2]
-  padding = [(0, -side % programs.stride) for side in (height, width)]
+  padded = _padded(programs, height, width)
+  padding = [(0, whole - side) for whole, side in zip(padded, (height, width))]
   y = programs.analysis(np.pad(frame, (*padding, (0, 0)), mode="edge"), level)
   header = Header(programs.loaded.network, programs.loaded.key, height, width, level, coder)
   try:
@@ -39,13 +41,24 @@ def encode(
 def decode(programs: Programs, contents: Contents) -> np.ndarray:
   """uint8[h w 3], by the programs of the weights that the header names. Symbols are checked before the synthesis.
 
-  Raises CodecError for strings that are damaged or decode differently here.
+  Raises CodecError for strings that are damaged or decode differently here, and for a size that `encode` refuses.
   """
   header = contents.header
-  size = [-(-side // programs.stride) * programs.stride // 16 for side in (header.height, header.width)]
+  height, width = (side // 16 for side in _padded(programs, header.height, header.width))
   try:
-    latents = strings.read(programs, contents.strings, size, header.level, load_coder(header.coder))
+    latents = strings.read(programs, contents.strings, (height, width), header.level, load_coder(header.coder))
   except CodecError as error:
     raise CodecError(f"{header.model}: {error}") from error
   container.check(contents, latents.symbols)
   return programs.synthesis(latents.y_hat, header.level)[: header.height, : header.width]
+
+
+def _padded(programs: Programs, height: int, width: int) -> tuple[int, int]:
+  """Sides that the network takes. Raises CodecError where padding makes an enormous picture of a narrow one."""
+  padded_height, padded_width = (-(-side // programs.stride) * programs.stride for side in (height, width))
+  if padded_height * padded_width > 2 * MAX_PIXELS:  # one at the limit on pixels is hardly padded
+    raise CodecError(
+      f"{programs.loaded.network}: {width}x{height} is too narrow, it is padded to {padded_width}x{padded_height}; "
+      f"expected at most {2 * MAX_PIXELS} pixels with padding"
+    )
+  return padded_height, padded_width
