@@ -1,6 +1,7 @@
 """Where the numbers of a training go: a JSONL file always, TensorBoard when asked.
 
-One line of `metrics.jsonl` is one step: {"step": 7, "loss": 0.31, "learning_rate": 0.01, …}.
+One line of `metrics.jsonl` is one step: {"step": 7, "loss": 0.31, "learning_rate": 0.01, …}. Where a model is probed
+at a checkpoint, its numbers are a second line of that step, without a loss.
 """
 
 from __future__ import annotations

@@ -176,7 +176,8 @@ def train_step(
   schedule: optax.Schedule,
   mesh: Mesh,
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-  """Compiles (state, batch of all devices) -> (state, {'loss', every term, 'grad_norm', 'learning_rate'}).
+  """Compiles (state, batch of all devices) -> (state, {'loss', every term, what the task monitors, 'grad_norm',
+  'learning_rate'}).
 
   The state given is donated.
   """

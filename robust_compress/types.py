@@ -243,7 +243,7 @@ class Recipe:
   nesterov: bool = False
   weight_decay: float = 0.0  # sgd: added to the gradient; adamw: decoupled
   decay_bias_and_norm: bool = False  # one-dimensional parameters decay too
-  clip_norm: float | None = None  # of the global gradient
+  clip_norm: float | None = None  # of the global gradient, without parameters that have an optimiser of their own
   label_smoothing: float = 0.0
   mixup: float = 0.0  # Beta(a, a); 0 is off
   cutmix: float = 0.0
@@ -372,6 +372,9 @@ class Task(Protocol):
   """What is asked of a model, how it is trained for it, and how its answers are scored.
 
   `loss`, `predict` and `augment` run on the device with static shapes; the rest runs on the host in numpy.
+
+  Two more are optional: `monitor`, with the arguments and result of `loss`, whose terms are shown in training and not
+  minimised; and `right`, the name of a record that says of a picture whether it was understood.
   """
 
   name: str
