@@ -10,6 +10,7 @@ Weights.source   'random'               initialised from the seed
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from robust_compress import convert
 from robust_compress.provenance import sha256_file
 from robust_compress.types import ModelSpec, Weights, WeightsError
 
+LOG = logging.getLogger("robust_compress")
 STARTED = "started"
 SHIPPED = Path(__file__).parent / "shipped"  # <name>-<8 digits of sha256>.safetensors, each with its card
 Files = Mapping[str, str | os.PathLike] | str | os.PathLike | None
@@ -98,6 +100,7 @@ def _started(model: ModelSpec, path: Path) -> dict[str, Any]:
   given = convert.matching(convert.read(path), model.rules, found)
   if not given:
     raise WeightsError(f"{model.name}: {path} holds no array that this network has too; start=… needs a related one")
+  LOG.info("%s: starts with %d of its %d arrays from %s, the others random", model.name, len(given), len(found), path)
   return convert.unflatten({**found, **given})
 
 
