@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fakes import MemorySource, photo
 
-from robust_compress import convert, named, settings, specs, study, tasks
+from robust_compress import convert, named, provenance, settings, specs, study, tasks
 from robust_compress import train as training
 from robust_compress.codecs.learned import weights
 from robust_compress.codecs.learned.networks import LAMBDAS
@@ -162,20 +162,22 @@ def test_a_network_starts_from_a_related_one(tmp_path):
   text = f'mbt2018(levels=3,m=12,n=8,side=64,start="{tmp_path}/mean.safetensors")'
   model, files = named.load(text)
   assert model.name == "mbt2018(levels=3,m=12,n=8,side=64)"
-  started = load_weights(as_start(model), files["start"])["params"]
+  started = load_weights(as_start(model, files["start"]), files["start"])["params"]
   for part in ("g_a", "g_s", "h_a", "h_s", "gain_y", "entropy_bottleneck"):
     jax.tree.map(np.testing.assert_array_equal, started[part], mean["params"][part])
   assert "context_prediction" in started
+  with pytest.raises(WeightsError, match="expected 00000000…; it is another file"):
+    load_weights(dataclasses.replace(model, base=Weights("started:00000000")), files["start"])
 
 
-def as_start(model):
-  return dataclasses.replace(model, base=Weights("started:0"))
+def as_start(model, path):
+  return dataclasses.replace(model, base=Weights(f"started:{provenance.sha256_file(path)}"))
 
 
 def test_nothing_in_common_is_no_start(tmp_path):
   convert.write_safetensors(tmp_path / "other.safetensors", {"conv.weight": np.zeros((2, 2), np.float32)})
   with pytest.raises(WeightsError, match="no array that this network has too"):
-    load_weights(as_start(small()), tmp_path / "other.safetensors")
+    load_weights(as_start(small(), tmp_path / "other.safetensors"), tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
     return {}
   if model.base.source == "random":
     return _initialiser(model)(model.base.seed)
-  if is_started(model.base):
-    return _started(model, Path(files))
   path = locate(model, files)
+  if is_started(model.base):
+    return _started(model, path)
   return convert.to_variables(convert.read(path), model.rules, template(model), f"{model.name} from {path}")
 
 
@@ -62,7 +62,7 @@ def locate(model: ModelSpec, files: Files = None) -> Path:
   path = files.get(model.base.source, files.get(model.name)) if isinstance(files, Mapping) else files
   if kind == "timm" and path is None:
     return _from_hub(model.name, detail)
-  if kind not in ("timm", "torchvision", "file"):
+  if kind not in ("timm", "torchvision", "file", STARTED):
     raise WeightsError(
       f"{model.name}: weights of source {model.base.source!r} are in no file; expected random, "
       "file:…, timm:… or torchvision:…"
@@ -74,7 +74,7 @@ def locate(model: ModelSpec, files: Files = None) -> Path:
       f"{model.name}: give the path of its weights, {detail if kind == 'torchvision' else model.base.source}"
     )
   path = Path(path)
-  expected = detail if kind == "file" else "".join(re.findall(r"-([0-9a-f]{8})\.pth$", detail))
+  expected = detail if kind in ("file", STARTED) else "".join(re.findall(r"-([0-9a-f]{8})\.pth$", detail))
   if not path.is_file():
     raise WeightsError(f"{model.name}: no file {path}; expected its weights, {model.base.source}")
   if not (actual := sha256_file(path)).startswith(expected):
