@@ -6,9 +6,10 @@ The argument is NETWORK-QUALITY, with -ms-ssim for the other metric, as in cheng
 vimeo_septuplet/ and kodak/, each a folder of pictures; any other folder serves by
 `--config.train_data="pictures(path=FOLDER):all"`.
 
-256×256 crops that are not resized, batches of 16, Adam at 1e-4 for four million steps; CompressAI halves the rate where
-the loss stays level, here it is halved at fixed steps. They state one or two weeks a network on a GPU. Nothing of this
-was run, since it needs Vimeo90K; the result expected is the published curve of the network (`robust-compress rd`).
+256×256 crops that are neither resized nor flipped, batches of 16, Adam at 1e-4 for four million steps; CompressAI
+halves the rate where the loss stays level, here it is halved at fixed steps. They state one or two weeks a network on a
+GPU. Nothing of this was run, since it needs Vimeo90K; the result expected is the published curve of the network
+(`robust-compress rd`).
 """
 
 import re
@@ -38,6 +39,7 @@ def get_config(arg=None):
     clip_norm=1.0,
     crop_scale=(),
     crop_zoom=(1.0, 1.0),
+    flip=False,
   )
   config.checkpoint_every = 10_000
   config.protocols = ("baseline",)

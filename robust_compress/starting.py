@@ -1,13 +1,16 @@
-"""Transforms to start training from: principal components of pictures, stage by stage, in place of random kernels.
+"""Weights to start training from, in place of random ones: principal components, and what a simpler network learned.
 
-    python -m robust_compress.starting FOLDER… --n=48 --m=160 --output=start.safetensors
+    python -m robust_compress.starting FOLDER… --n=48 --m=160 --output=start.safetensors          for mbt2018-mean
+    python -m robust_compress.starting FOLDER… --mean=mbt2018-mean.safetensors --output=….safetensors  for mbt2018
 
     [b h w c] ──2×2 blocks──▶ 4c numbers ──rotated to principal components──▶ the first n of them [b h/2 w/2 n] ──▶ …
 
 A random autoencoder of four strided convolutions spends thousands of steps on the mean colour of blocks before it finds
 any detail. This one begins as a linear transform that keeps the most of the variance which its widths allow; g_s begins
 as its inverse. The gain of a level is then a step of rounding that fits the λ of that level: about 1 / STEP in the
-middle. The networks are those of Ballé et al. 2018 and Minnen et al. 2018; training starts with `start=FILE`.
+middle. A network with context begins as the one without: what h_s foretells passes the new layers as it is.
+
+The networks are those of Ballé et al. 2018 and Minnen et al. 2018; `start=FILE` takes what fits from a file.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from robust_compress import convert
+from robust_compress.codecs.learned import weights
 from robust_compress.codecs.learned.networks import keys
 from robust_compress.codecs.learned.networks.layers import PEDESTAL
+from robust_compress.codecs.learned.weights import Loaded
 from robust_compress.data.picture_folders import pictures
 
 STEP = 1 / 8  # of rounding at the middle level, on samples in 0…1 under an orthonormal transform
 BEND = 0.01  # GDN's γ: nearly linear, so that g_s undoes g_a
+LIFT = 2.5  # of foretold means, in their own sizes: what is lifted higher, a step of Adam shakes harder
 NOISE = 0.1  # of the usual random kernels, so that no two channels are alike
 
 
@@ -100,6 +106,47 @@ def _nearly_linear(path: str, width: int) -> dict[str, np.ndarray]:
   return {f"{path}/beta": np.full(width, np.sqrt(1 + PEDESTAL), np.float32), f"{path}/gamma": gamma}
 
 
+def with_context(mean: Loaded, pictures: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+  """Arrays of an mbt2018 that foretells what the mbt2018-mean does, whose arrays are among them.
+
+  Features are brought to a like size, and means lifted to where leaky ReLUs are linear; the last layer takes both
+  back. Scales are positive where it matters.
+
+  Args:
+    mean: its weights.
+    pictures: float32[b 64·i 64·j 3] in 0…1, on which the size of features is measured.
+  """
+  rng, m = np.random.default_rng(seed), mean.m
+  size = _feature_sizes(mean, pictures)
+  inputs, hidden = 4 * m, (m * 10 // 3, m * 8 // 3)
+  layers = [_random(rng, inputs, hidden[0]), _random(rng, hidden[0], hidden[1]), _random(rng, hidden[1], 2 * m)]
+  for layer, gain in zip(layers, (1 / size, np.ones(2 * m), size)):  # features come first, and first in every layer
+    layer[: 2 * m, : 2 * m] = np.diag(gain)
+  layers[2][2 * m :] *= size
+  biases, lift = [np.zeros(width) for width in (*hidden, 2 * m)], np.repeat([0.0, LIFT], m)
+  biases[0][: 2 * m], biases[2][:] = lift, -lift * size
+  found = dict(convert.flatten(mean.variables))
+  for i, (layer, bias) in enumerate(zip(layers, biases)):
+    found[f"params/entropy_parameters/layers_{2 * i}/kernel"] = layer[None, None].astype(np.float32)
+    found[f"params/entropy_parameters/layers_{2 * i}/bias"] = bias.astype(np.float32)
+  return found
+
+
+def _random(rng: np.random.Generator, inputs: int, width: int) -> np.ndarray:
+  bound = NOISE / np.sqrt(inputs)
+  return rng.uniform(-bound, bound, (inputs, width))
+
+
+def _feature_sizes(mean: Loaded, pictures: np.ndarray) -> np.ndarray:
+  """float64[2m], the root mean square of what h_s foretells, at the middle level."""
+  module = weights.module(mean)
+  level = np.full(len(pictures), (mean.levels - 1) / 2, np.float32) if mean.levels else None
+  y = module.apply(mean.variables, pictures, level, method="analysis")
+  z_hat = np.rint(module.apply(mean.variables, y, level, method="hyper_analysis"))
+  features = np.asarray(module.apply(mean.variables, z_hat, level, method="hyper_synthesis"), np.float64)
+  return np.sqrt(np.square(features).mean((0, 1, 2))) + 0.1
+
+
 def _read(folders: Sequence[str], n_blocks: int, seed: int) -> np.ndarray:
   """float32[n 64 64 3], windows of pictures drawn at random."""
   rng, found = np.random.default_rng(seed), []
@@ -116,11 +163,15 @@ def _read(folders: Sequence[str], n_blocks: int, seed: int) -> np.ndarray:
 def main() -> None:
   parser = argparse.ArgumentParser(description="Transforms to start training from, made of pictures.")
   parser.add_argument("folders", nargs="+")
-  parser.add_argument("--n", type=int, required=True)
-  parser.add_argument("--m", type=int, required=True)
-  parser.add_argument("--output", required=True)
+  parser.add_argument("--n", type=int, default=48, help="channels of the transforms")
+  parser.add_argument("--m", type=int, default=160, help="channels of y")
+  parser.add_argument("--mean", metavar="FILE", help="weights of mbt2018-mean, for a start of mbt2018")
+  parser.add_argument("--output", required=True, metavar="FILE", help="a .safetensors file")
   args = parser.parse_args()
-  found = start(_read(args.folders, 1500, 0), args.n, args.m)
+  if args.mean:
+    found = with_context(weights.load("mbt2018-mean", args.mean), _read(args.folders, 200, 0))
+  else:
+    found = start(_read(args.folders, 1500, 0), args.n, args.m)
   convert.write_safetensors(args.output, convert.to_foreign(convert.unflatten(found), keys.RULES))
   print(args.output)
 

@@ -7,6 +7,7 @@ from fakes import photo
 from PIL import Image
 
 from robust_compress import convert, starting
+from robust_compress.codecs.learned import weights
 from robust_compress.codecs.learned.networks import keys
 from robust_compress.codecs.learned.training import trainee
 from robust_compress.models import load_weights
@@ -54,6 +55,22 @@ def test_the_hyperprior_knows_how_large_each_channel_is(started):
   coding = module.apply(variables, x, "round", np.full(1, 1, np.float32))
   size, foretold = (np.abs(np.asarray(part)).mean((0, 1, 2)) for part in (coding.latents["y"], coding.prior.scales))
   assert np.corrcoef(size, foretold)[0, 1] > 0.8
+
+
+def test_a_network_with_context_starts_as_the_one_without(started):
+  _, variables = started
+  mean = weights.from_variables("mbt2018-mean", jax.tree.map(np.asarray, variables))
+  pictures = np.concatenate([photo(64, 64, seed) for seed in range(20)]).astype(np.float32) / 255
+  model = trainee("mbt2018", n=N, m=M, levels=3, side=64)
+  context = convert.flatten(load_weights(model))
+  given = starting.with_context(mean, pictures)
+  assert {path: context[path].shape for path in given} == {path: array.shape for path, array in given.items()}
+  both = {**context, **given}
+  x, level = photo(64, 64, 80).astype(np.float32) / 255, np.full(1, 1, np.float32)
+  expected = weights.module(mean).apply(variables, x, "round", level)
+  made = model.module().apply(convert.unflatten(both), x, "round", level)
+  assert float(made.bits()[0]) == pytest.approx(float(expected.bits()[0]), rel=0.1)  # the context says something yet
+  assert error(made.x_hat, expected.x_hat) < 1e-5
 
 
 def test_the_command_writes_a_file_that_training_takes(tmp_path, monkeypatch, capsys):

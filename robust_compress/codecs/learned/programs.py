@@ -52,19 +52,24 @@ class Programs:
   """
 
   def __init__(self, loaded: Loaded) -> None:
-    self.loaded, self._module = loaded, weights.module(loaded)
+    self._module = weights.module(loaded)
     self.has_hyperprior = isinstance(self._module, ScaleHyperprior)
     self.has_context = isinstance(self._module, ContextModel)
     self.is_mixture = isinstance(self._module, GaussianMixture)
     self.stride = self._module.stride
-    bottleneck = loaded.variables["params"]["entropy_bottleneck"]
-    self.medians = np.asarray(bottleneck["quantiles"][:, 0, 1], np.float32)
-    self.tables = tables.from_pmf(*factorized.distributions(bottleneck))
     self._here, self._host = jax.local_devices()[0], jax.local_devices(backend="cpu")[0]
     self._analysis, self._synthesis = jax.jit(self._analyse), jax.jit(self._synthesise)
     self._hyper_analysis, self._features = jax.jit(self._hyper_analyse), jax.jit(self._begin)
-    self._foretelling: dict[int, Callable] = {}
     self._compiling = threading.Lock()
+    self.exchange(loaded)
+
+  def exchange(self, loaded: Loaded) -> None:
+    """Goes on with other weights of the same network and width, for which little is compiled again. Not thread-safe."""
+    self.loaded, self._foretelling = loaded, {}  # the step has its weights in it
+    bottleneck = loaded.variables["params"]["entropy_bottleneck"]
+    self.medians = np.asarray(bottleneck["quantiles"][:, 0, 1], np.float32)
+    self.tables = tables.from_pmf(*factorized.distributions(bottleneck))
+    self._variables = {device: jax.device_put(loaded.variables, device) for device in {self._here, self._host}}
 
   def analysis(self, pixels: np.ndarray, level: float) -> np.ndarray:
     """uint8[h w 3], of sides that are multiples of `stride`, to y, float32[h/16 w/16 m]."""
@@ -113,10 +118,6 @@ class Programs:
     is_large = max(x.shape[:2]) > WINDOW * scales[0]
     with _ONE_LARGE if is_large else contextlib.nullcontext():
       return tiles.by_tiles(run, x, scales, WINDOW, reach)
-
-  @functools.cached_property
-  def _variables(self) -> dict[Any, Any]:
-    return {device: jax.device_put(self.loaded.variables, device) for device in {self._here, self._host}}
 
   def _analyse(self, variables: Any, pixels: jax.Array, level: jax.Array | None) -> jax.Array:
     return self._module.apply(variables, pixels.astype(jnp.float32) / 255, level, method="analysis")

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_compress import specs
-from robust_compress.codecs.learned import picture, weights
 from robust_compress.codecs.learned.networks import LAMBDAS, METRICS, keys, load_network
 from robust_compress.codecs.learned.networks.gaussian import MODES
-from robust_compress.codecs.learned.programs import Programs
+from robust_compress.codecs.learned.probe import Probe
 from robust_compress.types import Arrays, InputSpec, ModelSpec, SpecError, Weights
 
 SIDES = {"mse": 128, "ms-ssim": 256}  # of training crops
@@ -67,13 +65,9 @@ class Trainee(ModelSpec):
       "auxiliary": module.apply(variables, method="auxiliary_loss"),
     }, {}
 
-  def probe(self, frames: Sequence[np.ndarray]) -> Callable[[Mapping[str, Any]], dict[str, float]]:
-    """variables -> what real blobs of some pictures cost: uint8[1 h w 3] each, at the first, middle and last level.
-
-    'coded_bpp' and 'coded_psnr' are means over pictures and levels; 'coded_over_estimated' says how many bits were
-    coded, headers and all, for one that the network estimates.
-    """
-    return functools.partial(_coded, self, frames)
+  def probe(self, clips: Sequence[np.ndarray]) -> Probe:
+    """What measures real blobs of some pictures, uint8[1 h w 3] each, while the network is trained."""
+    return Probe(self, clips)
 
   def as_level(self, level: jax.Array) -> jax.Array | None:
     """The levels of a batch, where the network takes any."""
@@ -122,6 +116,7 @@ def trainee(
     input=InputSpec((side, side), None, mean=(0, 0, 0), std=(1, 1, 1)),
     base=Weights("random"),
     rules=keys.RULES,
+    reading=keys.READING,
     own_rates=(QUANTILES,),
     network=network,
     lambdas=lambdas,
@@ -151,27 +146,6 @@ def _check_numbers(network: str, options: Mapping[str, Any], n_qualities: int, n
     raise SpecError(f"{network}(quality={numbers['quality']}): quality runs from 1 to {n_qualities}")
   if not 2 <= numbers.get("levels", 2) <= n_lambdas:
     raise SpecError(f"{network}(levels={numbers['levels']}): expected 2 to {n_lambdas}, the qualities that have a λ")
-
-
-def _coded(model: Trainee, clips: Sequence[np.ndarray], variables: Mapping[str, Any]) -> dict[str, float]:
-  """See `Trainee.probe`."""
-  programs = Programs(weights.from_variables(model.network, variables))
-  module, found = model.module(), []
-  bits = jax.jit(lambda variables, x, level: module.apply(variables, x, "round", model.as_level(level)).bits())
-  for level, clip in itertools.product(sorted({0, len(model.lambdas) // 2, len(model.lambdas) - 1}), clips):
-    blob, decoded = picture.encode(programs, clip[0], level + 1, "constriction", reconstruct=True)
-    error = np.square(clip[0].astype(np.float64) - decoded).mean() / 255**2
-    estimated = float(bits(variables, _padded(clip, programs.stride), np.full(1, level, np.float32))[0])
-    found.append((8 * len(blob) / decoded[..., 0].size, -10 * np.log10(max(error, 1e-10)), 8 * len(blob), estimated))
-  bpp, psnr, n_coded, n_estimated = (float(np.sum(column)) for column in zip(*found))
-  n = len(found)
-  return {"coded_bpp": bpp / n, "coded_psnr": psnr / n, "coded_over_estimated": n_coded / n_estimated}
-
-
-def _padded(clip: np.ndarray, stride: int) -> np.ndarray:
-  """uint8[1 h w 3] as a network takes it, padded as the codec pads."""
-  padding = [(0, -side % stride) for side in clip.shape[1:3]]
-  return np.pad(clip, ((0, 0), *padding, (0, 0)), mode="edge").astype(np.float32) / 255
 
 
 def _build(network: str, *, dtype: Any = "float32", batch_norm: Any = None, dropout: Any = None, **widths: int) -> Any:
