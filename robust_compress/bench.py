@@ -22,7 +22,7 @@ from robust_compress import evaluate, models, named, provenance, settings, specs
 from robust_compress.data import image_ops, labels
 from robust_compress.pictures import Pictures
 from robust_compress.trained import Trained
-from robust_compress.types import NONE, Cell, ModelSpec, Point, Source, SpecError, Weights, WeightsError
+from robust_compress.types import NONE, STARTED, Cell, ModelSpec, Point, Source, SpecError, Weights, WeightsError
 
 
 class Bench:
@@ -60,7 +60,7 @@ class Bench:
       path = data_dir / file
       if not path.is_file():
         raise WeightsError(f"{model.name}: no weights at {path}; expected a file ({kind}=… starts from {data_dir=!s})")
-      source = {"weights": "file", "start": models.weights.STARTED}[kind]
+      source = {"weights": "file", "start": STARTED}[kind]
       model = dataclasses.replace(model, base=Weights(f"{source}:{provenance.sha256_file(path)}"))
       self._files[model.name] = path
     if self.models.setdefault(model.name, model).base != model.base:

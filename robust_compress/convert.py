@@ -223,6 +223,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
   Raises:
     WeightsError: missing, damaged, of an unknown kind, or holding anything but plain tensors.
+    MemoryError: there is no room for them.
   """
   path = Path(path)
   readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
@@ -253,6 +254,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
   try:
     return load_file(path)
+  except MemoryError:
+    raise
   except Exception as error:  # of the library's own, and numpy's where it has no such numbers
     raise WeightsError(f"{path}: not a whole safetensors file of plain numbers ({error}); fetch it again") from error
 
@@ -261,6 +264,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as file:
       return {key: file[key] for key in file.files}
+  except MemoryError:
+    raise
   except Exception as error:  # a damaged archive fails in as many ways as it has bytes
     raise WeightsError(f"{path}: not a whole .npz of plain arrays ({error}); pickled objects are not read") from error
 
@@ -276,6 +281,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
   except pickle.UnpicklingError as error:
     remedy = "where you trust it, load it and torch.save(model.state_dict(), …)"
     raise WeightsError(f"{path}: refused, its pickle is not plain tensors and could run code; {remedy}") from error
+  except MemoryError:
+    raise
   except Exception as error:  # a damaged file fails in as many ways as it has bytes
     raise WeightsError(f"{path}: not a whole PyTorch file ({error!r}); fetch it again") from error
   while isinstance(content, Mapping) and (

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from robust_compress import specs
-from robust_compress.types import NONE, Cell, Point, SpecError, Weights
+from robust_compress.types import NONE, STARTED, Cell, Point, SpecError, Weights
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def is_base(weights: Weights) -> bool:
   if weights.init is None:
     return True
   start = weights.init.source
-  return (start == "random" or start.startswith("started:")) and all(is_original(point) for point in weights.points)
+  return (start == "random" or start.startswith(f"{STARTED}:")) and all(is_original(point) for point in weights.points)
 
 
 def describe(cell: Cell, base: Weights | None = None) -> str:

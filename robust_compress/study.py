@@ -222,8 +222,13 @@ class Study:
     """What a model measures of itself while it is trained, on the first test pictures; most have nothing to."""
     if not hasattr(model, "probe"):
       return None
-    source = self.bench.pictures.source(self.config.test_data)
-    return model.probe([source.picture(index).clip for index in range(min(N_PROBED, len(source)))])
+
+    @functools.cache
+    def opened() -> Probe:
+      source = self.bench.pictures.source(self.config.test_data)
+      return model.probe([source.picture(index).clip for index in range(min(N_PROBED, len(source)))])
+
+    return lambda variables: opened()(variables)  # which the first host alone calls
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from robust_compress.files import write_atomic
 from robust_compress.metric_writers import JsonlWriter, Writer
 from robust_compress.parallel import AXIS, REPLICATED, ROWS
 from robust_compress.state import Checkpoints, TrainState
-from robust_compress.types import Batch, Batches, ModelSpec, Recipe, Task, TrainError
+from robust_compress.types import Batch, Batches, ModelSpec, Recipe, RobustCompressError, Task, TrainError
 
 Terms = dict[str, tuple[Any, Any]]  # {name: (sum, weight)}
 LOG = logging.getLogger("robust_compress")
@@ -64,7 +64,8 @@ def train(
     n_examples: how many make an epoch.
     groups: parameters with an optimiser of their own.
     checkpoint_every: steps; by default a twentieth of the whole, within 50 and 2000.
-    probe: measures the variables as they would be returned, at every checkpoint; its numbers stand beside the losses.
+    probe: measures the variables as they would be returned, at every checkpoint, on the first host alone; its numbers
+      stand beside the losses. Where it cannot, that is logged.
 
   Returns:
     The trained variables as numpy arrays, raw or averaged as `recipe.evaluate` says.
@@ -118,7 +119,7 @@ def train(
       if save:
         _save(checkpoints, state, step)
         if probe is not None and chief:
-          shown |= _write(writers, step, probe(result(state, recipe)))
+          shown |= _probed(probe, state, recipe, step, writers)
       bar.set_postfix({name: f"{shown[name]:.4g}" for name in shown if name not in _UNSHOWN}, refresh=False)
   finally:
     bar.close()
@@ -188,7 +189,10 @@ def train_step(
   def terms(params: Any, collections: Any, batch: Any, rng: Any) -> tuple[Terms, Terms, Any]:
     variables = {"params": params, **collections}
     outputs, collections = model.apply(variables, batch, train=True, rngs={"dropout": rng})
-    return loss_of(outputs, batch), watched(outputs, batch), collections
+    losses, others = loss_of(outputs, batch), watched(outputs, batch)
+    if both := sorted(losses.keys() & others.keys()):
+      raise TrainError(f"task {task.name} monitors {', '.join(both)}, which its loss is made of; give it another name")
+    return losses, others, collections
 
   def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
     rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
@@ -248,6 +252,8 @@ def _check(recipe: Recipe, mesh: Mesh) -> None:
       raise specs.nearest(f"recipe.{field}", getattr(recipe, field), known)
   if recipe.evaluate == "ema" and not recipe.ema:
     raise TrainError("recipe.evaluate='ema' needs a decay, such as ema=0.999; this recipe keeps no average (ema=0)")
+  if (zoom := recipe.crop_zoom) is not None and not (len(zoom) == 2 and 0 < zoom[0] <= zoom[1] < np.inf):
+    raise TrainError(f"recipe.crop_zoom is {zoom}; expected the least and the largest zoom, as in (1.0, 2.5)")
   parts = mesh.size * recipe.gradient_accumulation
   if recipe.batch_size % parts:
     raise TrainError(
@@ -313,7 +319,16 @@ def _log(
   return scalars
 
 
-def _write(writers: Sequence[Writer], step: int, scalars: Mapping[str, float]) -> Mapping[str, float]:
+def _probed(
+  probe: Callable[[Mapping[str, Any]], Mapping[str, float]], state: TrainState, recipe: Recipe, step: int,
+  writers: Sequence[Writer],
+) -> Mapping[str, float]:  # fmt: skip
+  """Writes what the probe measures; where it cannot, that is logged and no reason to stop training."""
+  try:
+    scalars = probe(result(state, recipe))
+  except RobustCompressError as error:
+    LOG.warning("step %d: the probe measured nothing: %s", step, error)
+    return {}
   for writer in writers:
     writer.write_scalars(step, scalars)
   _flush(writers)

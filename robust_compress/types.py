@@ -20,6 +20,7 @@ Clip = np.ndarray  # uint8[t h w 3], sRGB; a still picture has t == 1
 Batch = Mapping[str, np.ndarray]  # 'image' uint8[b h w 3], 'id' str[b], 'mask' bool[b], and the task's targets
 Arrays = Mapping[str, Any]  # named arrays with a common leading axis b: outputs, predictions, targets
 Options = tuple[tuple[str, Any], ...]  # keyword options in canonical (sorted) order
+STARTED = "started"  # source of weights that training starts from: random, but for what a file of another network holds
 
 
 class RobustCompressError(Exception):
@@ -342,6 +343,7 @@ class ModelSpec:
   own_rates: tuple[
     tuple[str, float], ...
   ] = ()  # (pattern of paths, learning rate): what Adam trains apart from the rest
+  reading: tuple[Any, ...] = ()  # rules for reading foreign files, where they are more than `rules`
 
   def bound(self, **options: Any) -> ModelSpec:
     """The same model with build options set: bound(dtype='bfloat16', batch_norm='frozen')."""

@@ -21,7 +21,7 @@ from robust_compress.metric_writers import read_jsonl
 from robust_compress.models import load_weights
 from robust_compress.tasks import similarity
 from robust_compress.tasks.codec import Codec
-from robust_compress.types import Recipe, SpecError, View, Weights, WeightsError
+from robust_compress.types import DataError, Recipe, SpecError, View, Weights, WeightsError
 from tests.small_networks import small_weights
 
 SMALL = {"n": 8, "m": 12, "levels": 3, "side": 64}
@@ -147,6 +147,15 @@ def test_a_probe_stands_beside_the_losses(tmp_path):
   assert "g_a" in seen[0]
 
 
+def test_the_probe_itself_opens_the_test_pictures(tmp_path):
+  """Which the first host alone calls, and whose errors do not end a training."""
+  config = settings.default_config()
+  config.task, config.data_dir, config.test_data = "codec", str(tmp_path), "pictures(path=nowhere):all"
+  probe = study.Study(config, tmp_path / "work")._probe(small())
+  with pytest.raises(DataError, match="no folder"):
+    probe({})
+
+
 def test_coded_bits_are_near_those_estimated():
   """What the probe of a model tells: an ideal coder's bits, and the bytes of a real one."""
   loaded = weights.load("mbt2018-mean", small_weights("mbt2018-mean"))  # which code more than zeros
@@ -168,6 +177,18 @@ def test_a_network_starts_from_a_related_one(tmp_path):
   assert "context_prediction" in started
   with pytest.raises(WeightsError, match="expected 00000000…; it is another file"):
     load_weights(dataclasses.replace(model, base=Weights("started:00000000")), files["start"])
+
+
+def test_files_may_have_the_names_of_earlier_versions(tmp_path):
+  variables = jax.tree.map(np.asarray, load_weights(small()))
+  arrays = convert.to_foreign(variables, small().rules)
+  old = {key.replace("entropy_bottleneck.matrices.", "entropy_bottleneck._matrix"): arrays[key] for key in arrays}
+  assert old.keys() != arrays.keys()
+  convert.write_safetensors(tmp_path / "old.safetensors", old)
+  file = dataclasses.replace(small(), base=Weights(f"file:{provenance.sha256_file(tmp_path / 'old.safetensors')}"))
+  for model in (file, as_start(small(), tmp_path / "old.safetensors")):
+    model = dataclasses.replace(model, base=dataclasses.replace(model.base, seed=1))
+    jax.tree.map(np.testing.assert_array_equal, load_weights(model, tmp_path / "old.safetensors"), variables)
 
 
 def as_start(model, path):

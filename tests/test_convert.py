@@ -218,6 +218,19 @@ def test_damaged_npz_members_are_named(tmp_path):
     convert.read(path)
 
 
+@pytest.mark.parametrize(
+  ("name", "loader"), [("w.npz", "numpy.load"), ("w.safetensors", "safetensors.numpy.load_file")]
+)
+def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch, name, loader):
+  def exhausted(*args, **options):
+    raise MemoryError("of 9 bytes")
+
+  (tmp_path / name).write_bytes(b"")
+  monkeypatch.setattr(loader, exhausted)
+  with pytest.raises(MemoryError, match="of 9 bytes"):
+    convert.read(tmp_path / name)
+
+
 def test_numbers_that_numpy_has_not_are_told(tmp_path):
   header = b'{"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}'
   (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))

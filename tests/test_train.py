@@ -20,7 +20,7 @@ from robust_compress import train as training
 from robust_compress.metric_writers import JsonlWriter, read_jsonl, tensorboard
 from robust_compress.state import Checkpoints
 from robust_compress.tasks.classification import Classification
-from robust_compress.types import Recipe, SpecError, StoreError, TrainError
+from robust_compress.types import CodecError, Recipe, SpecError, StoreError, TrainError
 
 TASK = Classification()
 DATA = tiny_model.pictures(64)
@@ -245,6 +245,9 @@ def test_diverging_training_says_so(tmp_path):
     ({"gradient_accumulation": 3}, "use a multiple of 6"),
     ({"evaluate": "ema"}, "needs a decay, such as ema=0.999"),
     ({"epochs": 1.0}, "either epochs or steps"),
+    ({"crop_zoom": (0.0, 2.0)}, r"recipe.crop_zoom is \(0.0, 2.0\); expected the least and the largest"),
+    ({"crop_zoom": (2.0, 1.0)}, "recipe.crop_zoom is"),
+    ({"crop_zoom": (1.0,)}, "recipe.crop_zoom is"),
   ],
 )
 def test_recipes_that_cannot_be_followed(tmp_path, fields, message):
@@ -282,6 +285,25 @@ def test_batches_that_end_or_have_another_size(tmp_path):
     train(tmp_path / "end", batches=lambda start: (next(tiny_model.batches(DATA, 16)(0)) for _ in range(3)))
   with pytest.raises(TrainError, match="8 rows on each of 1 hosts, but the recipe has batch_size=16"):
     train(tmp_path / "size", batches=tiny_model.batches(DATA, 8))
+
+
+def test_what_is_monitored_does_not_pass_for_a_loss(tmp_path):
+  class Twice(Classification):
+    def monitor(self, outputs, batch):
+      return self.loss(outputs, batch)
+
+  options = {"variables": tiny_model.variables(), "n_examples": 64, "progress": False}
+  with pytest.raises(TrainError, match="monitors cross_entropy, which its loss is made of"):
+    training.train(MODEL, Twice(), tiny_model.batches(DATA, 16), RECIPE, tmp_path, **options)
+
+
+def test_what_cannot_be_measured_does_not_stop_training(tmp_path, caplog):
+  def probe(variables):
+    raise CodecError("no such numbers")
+
+  train(tmp_path, changed(steps=2), probe=probe)
+  assert "step 1: the probe measured nothing: no such numbers" in caplog.text
+  assert len(losses(tmp_path)) == 2
 
 
 # --------------------------------------------------------------------------------------------------- metrics

@@ -21,10 +21,9 @@ import numpy as np
 
 from robust_compress import convert
 from robust_compress.provenance import sha256_file
-from robust_compress.types import ModelSpec, Weights, WeightsError
+from robust_compress.types import STARTED, ModelSpec, Weights, WeightsError
 
 LOG = logging.getLogger("robust_compress")
-STARTED = "started"
 SHIPPED = Path(__file__).parent / "shipped"  # <name>-<8 digits of sha256>.safetensors, each with its card
 Files = Mapping[str, str | os.PathLike] | str | os.PathLike | None
 
@@ -40,7 +39,7 @@ def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
   """The model's base weights as variables: {'params': …} and, with batch norm, {'batch_stats': …}.
 
   Args:
-    model: its `base.source` says which weights, its `rules` how their keys translate.
+    model: its `base.source` says which weights, its `reading` or else its `rules` how their keys translate.
     files: a path, or paths by source or by model name. Needed for 'file:' and 'torchvision:'; wins over the hub.
 
   Raises:
@@ -53,7 +52,7 @@ def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
   path = locate(model, files)
   if is_started(model.base):
     return _started(model, path)
-  return convert.to_variables(convert.read(path), model.rules, template(model), f"{model.name} from {path}")
+  return convert.to_variables(convert.read(path), _reading(model), template(model), f"{model.name} from {path}")
 
 
 def locate(model: ModelSpec, files: Files = None) -> Path:
@@ -97,11 +96,15 @@ def _started(model: ModelSpec, path: Path) -> dict[str, Any]:
   import jax
 
   found = convert.flatten(jax.tree.map(np.asarray, _initialiser(model)(model.base.seed)))
-  given = convert.matching(convert.read(path), model.rules, found)
+  given = convert.matching(convert.read(path), _reading(model), found)
   if not given:
     raise WeightsError(f"{model.name}: {path} holds no array that this network has too; start=… needs a related one")
   LOG.info("%s: starts with %d of its %d arrays from %s, the others random", model.name, len(given), len(found), path)
   return convert.unflatten({**found, **given})
+
+
+def _reading(model: ModelSpec) -> tuple[Any, ...]:
+  return model.reading or model.rules
 
 
 def _initialiser(model: ModelSpec) -> Callable[[int], Any]:
