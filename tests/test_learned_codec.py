@@ -9,7 +9,7 @@ import pytest
 
 from robust_compress import foreign
 from robust_compress.codecs import canonical_point, check_level, ladder, load_codec, varint
-from robust_compress.codecs.learned import coders, container, programs, tfc, tiles
+from robust_compress.codecs.learned import coders, container, programs, tfc, tiles, weights
 from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.compress import compress
 from robust_compress.data.cache import CodedSource
@@ -159,6 +159,12 @@ def test_a_size_that_no_string_holds_is_refused_at_once():
   header = container.Header("mbt2018-mean", key, 9000, 9000, 3.5)
   with pytest.raises(CodecError, match=r"mbt2018-mean: 4 bytes cannot hold 38\d\d\d\d\d symbols"):
     codec.decode([container.write(header, [b"\1" * 4, b"\1" * 4], [])])
+  with pytest.raises(CodecError, match=r"mbt2018-mean: 4 bytes cannot hold 15\d\d\d\d symbols"):  # of z
+    codec.decode([container.write(header, [b"\1" * 4, b"\1" * 100_000], [])])
+  factorized = codec_of("bmshj2018-factorized")
+  header = container.Header("bmshj2018-factorized", factorized._key(), 9000, 9000, 3.5)
+  with pytest.raises(CodecError, match=r"factorized: 4 bytes cannot hold 38\d\d\d\d\d symbols"):
+    factorized.decode([container.write(header, [b"\1" * 4], [])])
   with pytest.raises(CodecError, match="over the limit of 89478485 pixels"):
     codec.decode([replaced_size(coded(codec, photo(100, 100)), 100, 16000)])
 
@@ -254,9 +260,12 @@ def test_weights_that_give_no_numbers_are_told(name, monkeypatch):
 # ------------------------------------------------------------------------------------------- weights and levels
 
 
-def test_a_codec_costs_nothing_until_it_is_used():
+def test_a_codec_costs_nothing_until_it_is_used(monkeypatch, tmp_path):
+  monkeypatch.setattr(weights, "SHIPPED", tmp_path)
   for name in NETWORKS:
     assert load_codec(name).levels == tuple(range(1, 7 if name.startswith("cheng") else 9))
+  shutil.copy(small_weights("mbt2018"), tmp_path / "mbt2018-01234567.safetensors")
+  assert load_codec("mbt2018").levels == tuple(range(1, LEVELS + 1))
 
 
 def test_levels_of_gain_units_are_real_numbers():
@@ -322,7 +331,9 @@ def test_points_name_weights():
 def test_the_fingerprint_tells_weights_and_coder():
   fingerprint = codec_of("mbt2018-mean").fingerprint()
   assert "jax " in fingerprint
+  assert "scipy " in fingerprint
   assert "constriction " in fingerprint
+  assert "strings 1" in fingerprint
   assert str(small_weights("mbt2018-mean").parent) not in fingerprint
   other = load_codec("mbt2018-mean", weights=str(small_weights("mbt2018-mean", sign=-1)))
   assert other.fingerprint() != fingerprint

@@ -95,9 +95,12 @@ class LearnedCodec:
     """Reads the weights, whose key is in it, and asks jax for the kind of device."""
     import jax
 
-    kind = jax.default_backend()
-    libraries = f"jax {importlib.metadata.version('jax')} on {kind}, {coders.load_coder(self.coder).fingerprint()}"
-    return f"{format_call(self.name, {'coder': self.coder})}, weights {self._key()}, {libraries}"
+    from robust_compress.codecs.learned import strings
+
+    jax_version, scipy_version = map(importlib.metadata.version, ("jax", "scipy"))  # scipy's ndtr makes the tables
+    libraries = f"jax {jax_version} on {jax.default_backend()}, scipy {scipy_version}"
+    coder = f"{coders.load_coder(self.coder).fingerprint()}, strings {strings.VERSION}"
+    return f"{format_call(self.name, {'coder': self.coder})}, weights {self._key()}, {libraries}, {coder}"
 
   def encode(self, clips: Sequence[Clip], levels: Sequence[float], reconstruct: bool = False) -> list[Coded]:
     """uint8[t h w 3] clips to blobs, one level each; with `reconstruct`, also to what `decode` gives of them."""
@@ -107,7 +110,11 @@ class LearnedCodec:
     return _by_threads(lambda clip, level: self._encode_one(clip, level, reconstruct), clips, levels)
 
   def decode(self, blobs: Sequence[bytes]) -> list[Clip]:
-    """Blobs to uint8[t h w 3] clips. Nothing is allocated before the declared sizes are checked."""
+    """Blobs to uint8[t h w 3] clips. Nothing is allocated before the declared sizes are checked.
+
+    A blob too short for its size is refused at once. Of mixtures (cheng2020-gmm) a few bytes may hold any size: they
+    take the time of a picture as large as declared, which at the limit on pixels ends by `foreign_limits` alone.
+    """
     return _by_threads(lambda blob: frames.decode_frames(blob, self.name, self._decode_one, self._open), blobs)
 
   def _encode_one(self, clip: Clip, level: float, reconstruct: bool) -> Coded:

@@ -21,6 +21,7 @@ from robust_compress.codecs.learned.networks.gaussian import Gaussian, Mixture
 from robust_compress.codecs.learned.programs import Programs
 from robust_compress.types import CodecError
 
+VERSION = 1  # of tables, of the sizes and portions that are foretold and coded at once: all that a string hangs on
 PORTION = 1 << 14  # positions
 _SLACK = 16  # bytes that a string may be shorter by chance, its zeros at the end being left out
 
@@ -56,7 +57,11 @@ def write(programs: Programs, y: np.ndarray, level: float, coder: ModuleType) ->
 def read(
   programs: Programs, strings: Sequence[bytes], size: tuple[int, int], level: float, coder: ModuleType
 ) -> Latents:
-  """The inverse of `write`, for y of a size [h w]. Raises CodecError for strings that no latents are coded as."""
+  """The inverse of `write`, for y of a size [h w]. Raises CodecError for strings that no latents are coded as.
+
+  Strings too short for the size are refused before they are decoded. Mixtures have no such bound: what they are surest
+  of leaves no trace in a string. There z alone is bounded, and few bytes may take as long as a picture of that size.
+  """
   height, width = size
   m, n_strings = programs.loaded.m, 2 if programs.has_hyperprior else 1
   if len(strings) != n_strings:
@@ -64,7 +69,8 @@ def read(
   if not programs.has_hyperprior:
     symbols, y_hat = _read_factorized(programs, strings[0], (height, width, m), coder)
     return Latents([symbols], y_hat)
-  _check_length(programs, strings[1], height * width * m)
+  if not programs.is_mixture:
+    _check_length(strings[1], np.full(m, tables.gaussian().least_bits[0]), height * width)
   hyper_shape = height // 4, width // 4, programs.loaded.n
   hyper_symbols, z_hat = _read_factorized(programs, strings[0], hyper_shape, coder)
   decoder, symbols = coder.Decoder(strings[1]), np.empty((height * width, m), np.int32)
@@ -91,16 +97,20 @@ def _portions(n: int) -> Iterator[slice]:
   return (slice(start, min(start + PORTION, n)) for start in range(0, n, PORTION))
 
 
-def _check_length(programs: Programs, string: bytes, n_symbols: int) -> None:
-  """Raises CodecError for a string too short for so many symbols, were they all zeros under the narrowest Gaussian.
+def _check_length(string: bytes, least_bits: np.ndarray, n: int) -> None:
+  """Raises CodecError for a string too short for n positions, were all symbols the likeliest ones.
 
-  So a few bytes that declare an enormous picture cost no time. Mixtures have no such bound: what they are surest of
-  leaves no trace in a string.
+  So a few bytes that declare an enormous picture cost no time.
+
+  Args:
+    string: of an entropy coder.
+    least_bits: float64[c], of the symbols of a position; for Gaussians those of the narrowest.
+    n: positions.
   """
-  counts = np.diff(tables.gaussian().cdfs[0])
-  least_bits = n_symbols * -np.log2(counts.max() / tables.TOTAL)
-  if not programs.is_mixture and least_bits > 8 * (len(string) + _SLACK):
-    raise CodecError(f"{len(string)} bytes cannot hold {n_symbols} symbols; the blob is damaged, or its size is false")
+  if n * least_bits.sum() > 8 * (len(string) + _SLACK):
+    raise CodecError(
+      f"{len(string)} bytes cannot hold {n * len(least_bits)} symbols; the blob is damaged, or its size is false"
+    )
 
 
 # ------------------------------------------------------------------------------------------- one set of symbols
@@ -120,7 +130,8 @@ def _write_factorized(
 def _read_factorized(
   programs: Programs, string: bytes, shape: tuple[int, int, int], coder: ModuleType
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(symbols, values [h w c])."""
+  """(symbols, values [h w c]). Raises CodecError for a string too short for the shape."""
+  _check_length(string, programs.tables.least_bits, shape[0] * shape[1])
   decoder, symbols = coder.Decoder(string), np.empty((shape[0] * shape[1], shape[2]), np.int32)
   for which in _portions(len(symbols)):
     part = symbols[which]

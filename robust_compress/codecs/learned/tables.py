@@ -81,6 +81,16 @@ class Tables:
       lambda crc, part: zlib.crc32(part.astype("<i4").tobytes(), crc), (shape, self.cdfs, self.lengths, self.offsets), 0
     )
 
+  @functools.cached_property
+  def least_bits(self) -> np.ndarray:
+    """float64[m]: what the likeliest number of each row costs; 0 where it is bin 0, as these may end in bytes of zero.
+
+    A string leaves such bytes out.
+    """
+    counts = np.diff(self.cdfs, axis=1)
+    likeliest = counts.argmax(axis=1)
+    return np.where(likeliest == 0, 0.0, -np.log2(counts.max(axis=1) / TOTAL))
+
   def bits(self, symbols: np.ndarray, indexes: np.ndarray) -> float:
     """What int32[n] symbols cost by the rows of int32[n] indexes: -Σ log2 p, without what follows an escape."""
     escape = self.lengths[indexes] - 1
