@@ -24,7 +24,7 @@ from tqdm import tqdm
 from robust_compress import allocator, files, provenance
 from robust_compress.ahead import ahead
 from robust_compress.data import shards
-from robust_compress.data.shards import Manifest, Plan, ShardWriter
+from robust_compress.data.shards import Manifest, ShardWriter
 from robust_compress.job import CHUNK, Item, Job, code, parts
 from robust_compress.types import Codec, Source, StoreError
 
@@ -155,23 +155,15 @@ def _join_indexes(job: Job, names: Sequence[str]) -> _Totals:
 
 def _check_folder(job: Job, replace: bool) -> None:
   """Refuses, or clears, a folder that holds another plan's shards."""
-  manifest, paths = shards.read_manifest(job.directory), sorted(Path(job.directory).glob("shard-*.zip"))
-  found = manifest.plan if manifest else next(filter(None, map(_plan_of, paths)), job.plan)
-  if found == job.plan:
+  found = shards.standing_plan(job.directory)
+  if found in (None, job.plan):
     return
   if not replace:
     found.check_same(job.plan, job.directory)
   job.path(shards.MANIFEST).unlink(missing_ok=True)  # first: without it nothing promises the rest
-  for path in paths:
-    if _plan_of(path) != job.plan:  # other hosts may have begun with the new ones
+  for path in sorted(Path(job.directory).glob("shard-*.zip")):
+    if shards.plan_of(path) != job.plan:  # other hosts may have begun with the new ones
       path.unlink(missing_ok=True)
-
-
-def _plan_of(path: Path) -> Plan | None:
-  try:
-    return shards.read_shard(path)[0]
-  except StoreError:
-    return None
 
 
 def _stands(job: Job, shard: int, manifest: Manifest | None, verify: bool) -> bool:

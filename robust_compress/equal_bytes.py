@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,39 +18,13 @@ from robust_compress import codecs, provenance, rate
 from robust_compress.coding import Coding
 from robust_compress.data.cache import CodedSource
 from robust_compress.data.order import hash_of
+from robust_compress.data.sources import PartSource
 from robust_compress.inspect import quality
 from robust_compress.job import Job
 from robust_compress.specs import key_of
-from robust_compress.types import Picture, Point, Source
+from robust_compress.types import Point, Source
 
 SAMPLE = 300  # pictures of a test set that are looked at, where it has more
-
-
-@dataclass(frozen=True)
-class PartSource:
-  """Some examples of another source, in a given order."""
-
-  source: Source
-  indices: tuple[int, ...]
-
-  @property
-  def classes(self) -> tuple[str, ...]:
-    return self.source.classes
-
-  def __len__(self) -> int:
-    return len(self.indices)
-
-  def id(self, index: int) -> str:
-    return self.source.id(self.indices[index])
-
-  def target(self, index: int) -> dict[str, np.ndarray]:
-    return self.source.target(self.indices[index])
-
-  def picture(self, index: int) -> Picture:
-    return self.source.picture(self.indices[index])
-
-  def fingerprint(self) -> str:
-    return key_of([self.source.fingerprint(), self.indices])
 
 
 class Matched(NamedTuple):

@@ -84,8 +84,15 @@ class Pictures:
     return Job(source, codec, coded.level, folder, str(coded), self.config.on_bad, keep, bpp=coded.bpp)
 
   def keeps_pixels(self, data: str, point: Point) -> bool:
-    """Whether lossless pixels are stored beside the blobs: decoding costs a network, and the disk has room."""
-    return getattr(codecs.load_codec(point), "reconstructs", False) and _fits(self.source(data), self.workdir)
+    """Whether lossless pixels are stored beside the blobs: decoding costs a network, and the disk has room.
+
+    What is coded already has decided it: a workdir may move to another disk.
+    """
+    if not getattr(codecs.load_codec(point), "reconstructs", False):
+      return False
+    known = self.levels.coded_as(point) is not None
+    standing = shards.standing_plan(self.folder(data, point)) if known else None
+    return _fits(self.source(data), self.workdir) if standing is None else standing.keep_pixels
 
   def achieved(self, data: str, point: Point) -> dict[str, Any]:
     """How pictures that were coded at a target rate meet it, for their rows.

@@ -14,6 +14,7 @@ from test_study import altered, tiny_config
 from robust_compress import equal_bytes, failures, measuring, settings, study
 from robust_compress.codecs import load_codec
 from robust_compress.inspect import quality
+from robust_compress.report import failures as section
 from robust_compress.report.against_jpeg import Comparison, folder_of, load_comparison, save_comparison
 from robust_compress.report.examples import load_examples
 from robust_compress.types import DataError, InputSpec, StoreError, Weights
@@ -234,6 +235,22 @@ def test_failures_are_those_of_equal_bytes_lost_answers_first(finished):
   assert one.worst(9) == [1, 0], "first where only JPEG keeps the answer, whatever its PSNR"
   assert (one.mcnemar().n01, one.mcnemar().n10) == (1, 1)
   assert invented(finished).worst(9) == [0], "a task without right and wrong has PSNR alone"
+
+
+def test_a_few_pictures_do_not_make_the_setting_that_is_told(finished):
+  def one(n, n_beaten):
+    columns = {"n_bytes": np.full(n, 1000), "n_bytes_jpeg": np.full(n, 1000), "n_pixels": np.full(n, 9216)}
+    psnr_jpeg = np.where(np.arange(n) < n_beaten, 31.0, 29.0)
+    columns |= {"id": np.array([str(i) for i in range(n)]), "level_jpeg": np.arange(float(n))}
+    return invented(finished, **columns, psnr=np.full(n, 30.0), psnr_jpeg=psnr_jpeg)
+
+  def told(*pairs):
+    return section.summary(section.Group("", Weights(), "", None, [(None, one(*pair)) for pair in pairs]))
+
+  assert "on 200 of 300 pictures" in told((1, 1), (300, 200), (400, 100))
+  assert "where it is ahead most often" in told((1, 1), (300, 200))
+  assert "on 2 of 9 pictures" in told((1, 1), (9, 2)), "nowhere enough: where most are compared"
+  assert "on none of the pictures compared" in told((1, 0), (300, 0))
 
 
 def test_comparisons_round_trip_and_damage_is_told(finished, tmp_path):

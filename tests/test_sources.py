@@ -356,6 +356,13 @@ def test_pictures_below_folders_need_no_labels(folder):
   np.testing.assert_array_equal(both.picture(8).clip, source.picture(5).clip)
 
 
+def test_a_folder_may_have_a_plus_in_its_name(folder):
+  shutil.copytree(folder / "pets" / "val", folder / "pets+more")
+  source = sources.open_source("pictures(path=pets+more):all", folder)
+  assert len(source) == len(sources.open_source("pictures(path=pets/val):all", folder))
+  assert not source.id(0).startswith("pets")
+
+
 @pytest.mark.parametrize(
   ("data", "message"),
   [
@@ -368,6 +375,17 @@ def test_pictures_below_folders_need_no_labels(folder):
 def test_pictures_that_are_not_there(folder, data, message):
   with pytest.raises((DataError, SpecError), match=message):
     sources.open_source(data, folder)
+
+
+def test_a_part_of_a_source_is_a_slice_or_any_order_of_it():
+  source = MemorySource([photo(8, 8, seed) for seed in range(6)])
+  for indices in (range(2, 5), (4, 0, 2)):
+    part = sources.PartSource(source, indices)
+    assert [part.id(i) for i in range(len(part))] == [source.id(i) for i in indices]
+    for wrong in (-1, 3):
+      with pytest.raises(IndexError):
+        part.picture(wrong)
+  assert sources.PartSource(source, (2, 3, 4)).fingerprint() != sources.PartSource(source, range(2, 5)).fingerprint()
 
 
 def test_a_folder_without_pictures_says_what_it_has(tmp_path):

@@ -10,7 +10,7 @@ from test_study import tiny_config
 from robust_compress import settings, specs, store, study
 from robust_compress.data import image_ops, labels, pipeline, sources, video_ops
 from robust_compress.data.scenes import Scenes
-from robust_compress.data.sources import SlicedSource, ViewedSource
+from robust_compress.data.sources import PartSource, ViewedSource
 from robust_compress.types import NONE, DataError, InputSpec, Recipe, SpecError, View
 
 PICTURES, CLIPS = InputSpec((12, 16), None), InputSpec((12, 16), None, clips=True)
@@ -50,7 +50,7 @@ def test_reichs_clip_holds_the_labelled_frame():
 
 def test_the_codec_sees_the_sample_of_any_source():
   source = clip_source((9, 12, 5))
-  viewed = ViewedSource(SlicedSource(source, 0, 3), View(length=3, stride=3, crop=8))
+  viewed = ViewedSource(PartSource(source, range(3)), View(length=3, stride=3, crop=8))
   np.testing.assert_array_equal(viewed.picture(1).clip, image_ops.center_crop(source.clips[1][[2, 5, 8]], 8))
   assert viewed.picture(0).n_pixels == 3 * 8 * 8
   with pytest.raises(DataError, match=r"0002\.png: 3 frames at stride 3 need a clip of 7, and it has 5"):

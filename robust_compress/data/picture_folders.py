@@ -15,19 +15,30 @@ from robust_compress.types import DataError
 
 
 def pictures(split: str, data_dir: Path, path: str = "") -> FileSource:
-  """Every picture below the folders of `path`, which '+' joins. The one split is 'all'. No picture has a label.
+  """Every picture below the folders of `path`, which '+' joins where it is in no folder's name.
+
+  The one split is 'all'. No picture has a label.
 
   Ids are paths from the folder on, behind the folder's own where there are several.
   """
   if split != "all":
     raise DataError(f"pictures: {path} has the one split 'all', not {split!r}; use a slice, as in :all[:100]")
-  names = str(path).split("+")
+  names = _folders(str(path), data_dir)
   files = []
   for name in names:
     root = located("pictures", name, data_dir)
     front = f"{name}/" if len(names) > 1 else ""
     files += [File(f"{front}{file.relative_to(root).as_posix()}", file) for file in below(root, SUFFIXES)]
   return FileSource(tuple(files))
+
+
+def _folders(path: str, data_dir: Path) -> list[str]:
+  """The whole path, where that is a folder; or else its parts."""
+  try:
+    located("pictures", path, data_dir)
+    return [path]
+  except DataError:
+    return path.split("+")
 
 
 def below(folder: Path, suffixes: Sequence[str]) -> list[Path]:

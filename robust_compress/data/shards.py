@@ -204,6 +204,22 @@ def read_shard(path: Path) -> tuple[Plan, np.ndarray, list[tuple[str, str]]]:
     raise StoreError(f"{path} is damaged ({error}); delete it and run compress again") from error
 
 
+def plan_of(path: Path) -> Plan | None:
+  """Of one shard; None where it is missing, damaged or no shard."""
+  try:
+    return read_shard(path)[0]
+  except StoreError:
+    return None
+
+
+def standing_plan(directory: os.PathLike[str] | str) -> Plan | None:
+  """By which what stands in a folder was coded, complete or not. Raises StoreError where the manifest is damaged."""
+  manifest = read_manifest(directory)
+  if manifest is not None:
+    return manifest.plan
+  return next(filter(None, map(plan_of, sorted(Path(directory).glob("shard-*.zip")))), None)
+
+
 def levels_of(path: Path) -> np.ndarray:
   """float64[n]: the level of each picture in a shard of which each has its own; empty where none has."""
   with zipfile.ZipFile(path) as archive:

@@ -46,8 +46,8 @@ def open_source(data: Data | str, data_dir: str | os.PathLike = "data") -> Sourc
   start, stop, _ = slice(data.start, data.stop).indices(len(source))
   if start >= stop:
     raise DataError(f"{data}: no example in [{start}:{stop}]; the split has {len(source)}")
-  sliced = getattr(source, "sliced", None) or functools.partial(SlicedSource, source)
-  return sliced(start, stop)
+  sliced = getattr(source, "sliced", None)
+  return sliced(start, stop) if sliced else PartSource(source, range(start, stop))
 
 
 def _opened(data: Data, data_dir: Path) -> Source:
@@ -76,19 +76,18 @@ def _check_options(data: Data, factory: Callable[..., Source]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class SlicedSource:
-  """Examples start..stop of another source."""
+class PartSource:
+  """Some examples of another source: a slice of it, or any in a given order."""
 
   source: Source
-  start: int
-  stop: int
+  indices: range | tuple[int, ...]
 
   @property
   def classes(self) -> tuple[str, ...]:
     return self.source.classes
 
   def __len__(self) -> int:
-    return self.stop - self.start
+    return len(self.indices)
 
   def id(self, index: int) -> str:
     return self.source.id(self._inner(index))
@@ -103,12 +102,13 @@ class SlicedSource:
     return video_ops.chosen(self.source, self._inner(index), choose)
 
   def fingerprint(self) -> str:
-    return key_of([self.source.fingerprint(), self.start, self.stop])
+    part = [self.indices.start, self.indices.stop] if isinstance(self.indices, range) else [self.indices]
+    return key_of([self.source.fingerprint(), *part])
 
   def _inner(self, index: int) -> int:
     if not 0 <= index < len(self):
       raise IndexError(index)
-    return self.start + index
+    return self.indices[index]
 
 
 @dataclasses.dataclass(frozen=True)
