@@ -135,7 +135,7 @@ def matching(
   found, rules = {}, tuple(rules)
   for key, array in arrays.items():
     paths = ((rule, _rename(rule.foreign, rule.ours, key)) for rule in rules if not _drops(rule))
-    rule, path = next(((rule, path) for rule, path in paths if path in wanted), (None, ""))
+    rule, path = next(((rule, path) for rule, path in paths if path is not None and path in wanted), (None, ""))
     value = None if rule is None else _transformed(array, rule)
     if value is not None and value.shape == tuple(wanted[path].shape):
       found[path] = value

