@@ -249,6 +249,16 @@ def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray])
   write_atomic(path, save(arrays, metadata={"format": "pt"}))
 
 
+def halved(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+  """Arrays as float16. Raises WeightsError, which names the array, for numbers over its range."""
+  with np.errstate(over="ignore"):  # told below
+    made = {key: np.asarray(array, np.float16) for key, array in arrays.items()}
+  for key, array in made.items():
+    if not np.isfinite(array).all():
+      raise WeightsError(f"weights {name}: {key} is not finite in float16; write it in float32")
+  return made
+
+
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
   from safetensors.numpy import load_file
 

@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
   command.add_argument("--workdir", required=True, metavar="DIR", help="of the study that trained them")
   command.add_argument("--weights", required=True, metavar="KEY", help="which; an unknown key lists what there is")
   command.add_argument("--output", required=True, metavar="FILE", help="a .safetensors file")
+  command.add_argument("--half", action="store_true", help="as float16: half the size, and slightly other weights")
   command.set_defaults(function=_export)
   add_parsers(commands)
   return parser
@@ -111,7 +112,7 @@ def _list(args: argparse.Namespace, _: list[str]) -> None:
 def _export(args: argparse.Namespace, _: list[str]) -> None:
   from robust_compress import trained
 
-  trained.export(args.workdir, args.weights, args.output)
+  trained.export(args.workdir, args.weights, args.output, args.half)
   print(args.output)
 
 

@@ -104,8 +104,8 @@ def found(workdir: str | os.PathLike) -> dict[str, tuple[str, Weights, pathlib.P
   return there
 
 
-def export(workdir: str | os.PathLike, key: str, output: str | os.PathLike) -> None:
-  """Writes trained weights as safetensors in timm's or torchvision's keys.
+def export(workdir: str | os.PathLike, key: str, output: str | os.PathLike, half: bool = False) -> None:
+  """Writes trained weights as safetensors in timm's, torchvision's or CompressAI's keys; with `half`, as float16.
 
   Raises WeightsError where the workdir has none of that key; names those it has.
   """
@@ -114,7 +114,7 @@ def export(workdir: str | os.PathLike, key: str, output: str | os.PathLike) -> N
     known = "; ".join(f"{key}: {_describe(*one[:2])}" for key, one in there.items())
     raise WeightsError(f"{workdir} has no weights {key!r}; there are {known or 'none'}")
   name, _, path = there[key]
-  write_export(named.load(name)[0], _read(path), output)
+  write_export(named.load(name)[0], _read(path), output, half)
 
 
 def _describe(name: str, weights: Weights) -> str:

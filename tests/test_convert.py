@@ -271,3 +271,10 @@ def test_missing_and_unknown_files():
     convert.read("/nowhere/w.npz")
   with pytest.raises(WeightsError, match=r"weights are read from \.safetensors, \.npz"):
     convert.read("/nowhere/w.h5")
+
+
+def test_halves_are_told_where_they_overflow():
+  made = convert.halved({"w": np.float32([0.1, -65504])}, "file")
+  np.testing.assert_array_equal(made["w"], np.float16([0.1, -65504]))
+  with pytest.raises(WeightsError, match="file: w is not finite in float16"):
+    convert.halved({"w": np.float32([70000])}, "file")

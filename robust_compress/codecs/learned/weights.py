@@ -86,8 +86,7 @@ def write(weights: Loaded | Mapping[str, Any], path: str | Path, half: bool = Fa
   if not str(path).endswith(".safetensors"):
     raise WeightsError(f"{path}: weights are written as safetensors; expected a name that ends in .safetensors")
   arrays = _foreign(weights.variables if isinstance(weights, Loaded) else weights, str(path))
-  with np.errstate(over="ignore"):  # told below
-    arrays = {key: np.asarray(array, np.float16 if half else np.float32) for key, array in arrays.items()}
+  arrays = convert.halved(arrays, str(path)) if half else arrays
   _check_finite(arrays, str(path))
   convert.write_safetensors(path, arrays)
 
