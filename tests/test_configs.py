@@ -219,9 +219,9 @@ def test_reich_with_an_unknown_model(tmp_path):
 KIT = ROOT / "configs" / "imagenet_samples_kit.py"
 
 
-def test_samples_plan_both_targets_at_seven_qualities(tmp_path):
+def test_samples_plan_both_targets_at_all_points(tmp_path):
   opened = planned(KIT, tmp_path)
-  assert roles(opened) == {"A": 1, "B": 7, "relative": 7}
+  assert roles(opened) == {"A": 1, "B": 13, "relative": 13}
   assert all(isinstance(cell, Cell) and cell.weights.source.startswith("file:") for cell in opened.cells)
 
 
@@ -247,16 +247,36 @@ def test_imagenette_with_an_unknown_network():
     settings.load_config(f"{ROOT / 'configs' / 'imagenette_kit.py'}:squeezent")
 
 
+# ------------------------------------------------------------------------------------------------- learned codecs
+
+
+@pytest.mark.parametrize("arg", ["mbt2018-mean", "mbt2018"])
+def test_codecs_are_trained_on_what_they_say_and_never_on_kodak(tmp_path, arg):
+  opened = planned(f"{ROOT / 'configs' / 'codec_small.py'}:{arg}", tmp_path)
+  [cell] = opened.cells
+  assert protocols.role(cell) == "A"
+  assert cell.weights.init.source.startswith("started:")
+  assert "kodak" not in cell.weights.data
+
+
+def test_published_schedules_have_the_published_widths(tmp_path):
+  opened = planned(f"{ROOT / 'configs' / 'compressai2020.py'}:mbt2018-6-ms-ssim", tmp_path)
+  [model] = opened.bench.models.values()
+  assert (opened.config.task, model.module().n, model.module().m) == ("codec-ms-ssim", 192, 320)
+  with pytest.raises(SpecError, match="did you mean 'mbt2018'"):
+    settings.load_config(f"{ROOT / 'configs' / 'compressai2020.py'}:mbt2108-6")
+
+
 # ------------------------------------------------------------------------------------------------- scenes
 
 
 def test_the_quickstart_plans_what_it_says(tmp_path):
   path = ROOT / "configs" / "quickstart.py"
   opened = planned(path, tmp_path)
-  assert roles(opened) == {"A": 1, "B": 12, "relative": 12, "C": 4, "control": 13}
+  assert roles(opened) == {"A": 1, "B": 14, "relative": 14, "C": 4, "control": 15}
   codecs = collections.Counter(cell.test.codec for cell in opened.cells if protocols.role(cell) == "B")
-  assert codecs == {"jpeg": 7, "webp": 5}
-  assert "seven JPEG qualities and five of WebP" in " ".join(docstring(path).split())
+  assert codecs == {"jpeg": 7, "webp": 5, "mbt2018-mean": 2}
+  assert "seven JPEG qualities, five of WebP and two of a learned codec" in " ".join(docstring(path).split())
   assert "finetuned at four" in docstring(path)
 
 
