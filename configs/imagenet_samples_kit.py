@@ -3,7 +3,7 @@
     robust-compress run --config=configs/imagenet_samples_kit.py --config.data_dir=KIT --workdir=runs/samples
 
 KIT is a folder with imagenet_samples/ (pictures and labels.csv) and weights/squeezenet1_0/squeezenet1_0_tv.pth; reading
-the latter needs the extra `torch`. One pass over 250 pictures a quality: 4 minutes on 2 CPU cores beside other work.
+the latter needs the extra `torch`. One pass over 250 pictures a setting: 12 minutes on 2 CPU cores beside other work.
 """
 
 from robust_compress import settings
