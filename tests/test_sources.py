@@ -390,5 +390,5 @@ def test_a_part_of_a_source_is_a_slice_or_any_order_of_it():
 
 def test_a_folder_without_pictures_says_what_it_has(tmp_path):
   (tmp_path / "notes.txt").write_text("no picture")
-  with pytest.raises(DataError, match=r"nothing in it ends in .*notes\.txt"):
+  with pytest.raises(DataError, match=r"no pictures in it; .*notes\.txt"):
     sources.open_source("pictures(path=.):all", tmp_path)

@@ -41,10 +41,11 @@ def _folders(path: str, data_dir: Path) -> list[str]:
     return path.split("+")
 
 
-def below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def below(folder: Path, suffixes: Sequence[str], kind: str = "pictures") -> list[Path]:
   """Files of these endings in a folder and in those it holds, in the order of their paths, hidden ones left out.
 
-  Links to folders are not followed. Raises DataError where there is none, or where a link leads out.
+  Links to folders are not followed. Raises DataError where there is none, which `kind` is the word for, or where a link
+  leads out.
   """
   found = []
   for directory, names, leaves in os.walk(folder):
@@ -52,7 +53,7 @@ def below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     found += [Path(directory, leaf) for leaf in leaves if not leaf.startswith(".")]
   paths = sorted(path for path in found if path.suffix.lower() in suffixes)
   if not paths:
-    raise DataError(f"{folder}: nothing in it ends in {', '.join(suffixes)}; {contents_of(folder)}")
+    raise DataError(f"{folder}: no {kind} in it; {contents_of(folder)}")
   for path in paths:
     check_inside(path, folder)
   return paths

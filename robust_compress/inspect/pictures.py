@@ -37,7 +37,7 @@ def below(folder: Path) -> Source:
 
   Ids are paths from the folder on. Links to folders are not followed, and links to files that lead out are refused.
   """
-  paths = picture_folders.below(folder, (*files.SUFFIXES, *VIDEOS))
+  paths = picture_folders.below(folder, (*files.SUFFIXES, *VIDEOS), "pictures and no videos")
   ids = [path.relative_to(folder).as_posix() for path in paths]
   if any(path.suffix.lower() in VIDEOS for path in paths):
     return ClipFiles(tuple(Example(name, readable(path)) for name, path in zip(ids, paths)))
