@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import ndimage
 
-from robust_compress import equal_bytes, parallel, protocols
+from robust_compress import equal_bytes, parallel, protocols, store
 from robust_compress.cells import grouped
 from robust_compress.coding import Coding
 from robust_compress.data import labels
@@ -73,10 +73,7 @@ class Failures:
     there = load_comparison(self.directory, cell)
     if there is None:
       return False
-    old, now = there.fingerprint, self.fingerprint(cell)
-    differing = [
-      f"{name} {old.get(name, 'unknown')} there, {now[name]} now" for name in now if old.get(name) != now[name]
-    ]
+    differing = store.differences(there.fingerprint, self.fingerprint(cell))
     if differing and not self.replace:
       raise StoreError(
         f"{folder_of(self.directory, cell)} was compared with JPEG under other conditions: {'; '.join(differing)}; "

@@ -37,21 +37,17 @@ NOISE = 0.1  # of the usual random kernels, so that no two channels are alike
 def start(blocks: np.ndarray, n: int, m: int, seed: int = 0) -> dict[str, np.ndarray]:
   """float[b 16·i 16·j 3] pictures in 0…1 to arrays {'params/g_a/layers_0/kernel': …} of g_a and g_s."""
   rng, found, x = np.random.default_rng(seed), {}, blocks.astype(np.float64)
-  widths = (n, n, n, m)
-  for stage, width in enumerate(widths):
+  for stage, width in enumerate((n, n, n, m)):
     basis, centre = _components(_blocks(x), width)
-    last = stage == len(widths) - 1
-    scale = 1 / STEP if last else 1.0
-    down, up, mirrored = f"params/g_a/layers_{2 * stage}", f"params/g_s/layers_{2 * (3 - stage)}", 3 - stage
-    c = x.shape[-1]
+    scale, c, mirrored = 1 / STEP if stage == 3 else 1.0, x.shape[-1], 3 - stage
+    down, up = f"params/g_a/layers_{2 * stage}", f"params/g_s/layers_{2 * mirrored}"
+    bias = np.pad(-(centre @ basis) * scale, (0, width - basis.shape[1]))  # of what is not used: none
     found[f"{down}/kernel"] = _kernel(rng, c, width, basis * scale, 1.0)
-    found[f"{down}/bias"] = np.resize(-(centre @ basis) * scale, basis.shape[1])
-    found[f"{down}/bias"] = np.pad(found[f"{down}/bias"], (0, width - basis.shape[1])).astype(np.float32)
-    # up: [5 5 width c], taps 2 and 3 of each axis give the block back
+    found[f"{down}/bias"] = bias.astype(np.float32)
     found[f"{up}/transposed"] = _kernel(rng, width, c, basis.T / scale, 0.5, transposed=True)
-    found[f"{up}/bias"] = centre.reshape(4, c).mean(0).astype(np.float32)
+    found[f"{up}/bias"] = centre[:c].astype(np.float32)
     x = _forward(x, basis, centre, width)
-    if not last:
+    if mirrored:  # the last stage has no norm behind it
       found |= _nearly_linear(f"params/g_a/layers_{2 * stage + 1}", width)
       found |= _nearly_linear(f"params/g_s/layers_{2 * mirrored - 1}", width)
   return found | _known_scales(rng, x / STEP, n, m)
@@ -88,7 +84,10 @@ def _forward(x: np.ndarray, basis: np.ndarray, centre: np.ndarray, width: int) -
 def _kernel(
   rng: np.random.Generator, c: int, width: int, matrix: np.ndarray, share: float, transposed: bool = False
 ) -> np.ndarray:
-  """float32[5 5 c width]: little noise, and at the four taps of a block the matrix, [4c k] down or [k 4c] up."""
+  """float32[5 5 c width]: little noise, and at the four taps of a block the matrix, [4c k] down or [k 4c] up.
+
+  Taps 2 and 3 of each axis are those of a block: they take it apart, and give it back.
+  """
   bound = NOISE * share / np.sqrt(25 * c)
   kernel = rng.uniform(-bound, bound, (5, 5, c, width))
   taps = [(2 + i, 2 + j) for i in range(2) for j in range(2)]

@@ -127,6 +127,11 @@ class Store:
     return read_records(self.records_path(cell))[2]
 
 
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+  """The conditions of today, `new`, that were others when something was made."""
+  return [f"{name} {old.get(name, 'unknown')} there, {new[name]} now" for name in new if old.get(name) != new[name]]
+
+
 def _contradiction(cell: Cell, old: Mapping[str, str], new: Mapping[str, str], path: epath.Path) -> str:
   differing = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
   what = f"{cell.model} on {cell.data} at {cell.test} (target {cell.target})"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from robust_compress import convert, named, specs
+from robust_compress import convert, named, specs, store
 from robust_compress.files import write_atomic
 from robust_compress.models.export import export as write_export
 from robust_compress.types import StoreError, Weights, WeightsError
@@ -58,8 +58,7 @@ class Trained:
     path = self.folder(model, weights) / DESCRIPTION
     if not path.exists():
       return []
-    old, new = json.loads(path.read_text()).get("fingerprint", {}), self.conditions(model, weights)
-    return [f"{name} {old.get(name, 'unknown')} there, {new[name]} now" for name in new if old.get(name) != new[name]]
+    return store.differences(json.loads(path.read_text()).get("fingerprint", {}), self.conditions(model, weights))
 
   def claim(self, model: str, weights: Weights) -> None:
     """Says in their folder what is about to be trained, so that only the same training goes on there.

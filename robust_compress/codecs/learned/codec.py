@@ -4,8 +4,8 @@
                                    ▲ weights of a level, read once ▲
 
 Pictures of a batch are worked on by threads, each alone: a blob depends on nothing but the picture, the level, the
-weights and the kind of device. Weights are read, and jax imported, when the first picture comes; until then a codec
-costs nothing, so that lists and plans can hold it.
+weights and the kind of device. Weights are read, and jax and the coders imported, when the first picture comes; until
+then a codec costs nothing, so that lists and plans can hold it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from robust_compress import provenance
 from robust_compress.codecs import checks, frames
-from robust_compress.codecs.learned import coders, container, weights
+from robust_compress.codecs.learned import container, weights
 from robust_compress.codecs.learned.networks import FILES_AT, METRICS, load_network
 from robust_compress.specs import format_call
 from robust_compress.types import Clip, CodecError, Coded, LevelError, WeightsError
@@ -54,7 +54,7 @@ class LearnedCodec:
     name: of the network.
     weights: '' for those that come with this package; a file of any others; a folder of CompressAI's files.
     metric: which of CompressAI's, 'mse' or 'ms-ssim'.
-    coder: of `coders.CODERS`, to encode with. A blob says which one it was.
+    coder: of `container.CODERS`, to encode with. A blob says which one it was.
 
   Raises:
     SpecError: an option outside its choices; names them.
@@ -69,7 +69,7 @@ class LearnedCodec:
 
   def __init__(self, name: str, *, weights: str = "", metric: str = "mse", coder: str = "constriction"):
     checks.choice(name, "metric", metric, METRICS)
-    checks.choice(name, "coder", coder, tuple(coders.CODERS))
+    checks.choice(name, "coder", coder, container.CODERS)
     if weights and not Path(weights).exists():
       raise WeightsError(f"{name}: no file or folder {weights}; expected weights, or a folder of CompressAI's")
     self.name, self.metric, self.coder = name, metric, coder
@@ -95,7 +95,7 @@ class LearnedCodec:
     """Reads the weights, whose key is in it, and asks jax for the kind of device."""
     import jax
 
-    from robust_compress.codecs.learned import strings
+    from robust_compress.codecs.learned import coders, strings
 
     jax_version, scipy_version = map(importlib.metadata.version, ("jax", "scipy"))  # scipy's ndtr makes the tables
     libraries = f"jax {jax_version} on {jax.default_backend()}, scipy {scipy_version}"

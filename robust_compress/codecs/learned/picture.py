@@ -26,9 +26,7 @@ def encode(
   Raises CodecError for latents that cannot be coded: not finite, or far too large; and for a picture too narrow.
   """
   height, width = frame.shape[:2]
-  padded = _padded(programs, height, width)
-  padding = [(0, whole - side) for whole, side in zip(padded, (height, width))]
-  y = programs.analysis(np.pad(frame, (*padding, (0, 0)), mode="edge"), level)
+  y = programs.analysis(padded(programs, frame), level)
   header = Header(programs.loaded.network, programs.loaded.key, height, width, level, coder)
   try:
     written, latents = strings.write(programs, y, level, load_coder(coder))
@@ -44,7 +42,7 @@ def decode(programs: Programs, contents: Contents) -> np.ndarray:
   Raises CodecError for strings that are damaged or decode differently here, and for a size that `encode` refuses.
   """
   header = contents.header
-  height, width = (side // 16 for side in _padded(programs, header.height, header.width))
+  height, width = (side // 16 for side in _padded_sides(programs, header.height, header.width))
   try:
     latents = strings.read(programs, contents.strings, (height, width), header.level, load_coder(header.coder))
   except CodecError as error:
@@ -53,7 +51,15 @@ def decode(programs: Programs, contents: Contents) -> np.ndarray:
   return programs.synthesis(latents.y_hat, header.level)[: header.height, : header.width]
 
 
-def _padded(programs: Programs, height: int, width: int) -> tuple[int, int]:
+def padded(programs: Programs, frame: np.ndarray) -> np.ndarray:
+  """uint8[h w 3] with sides that the network takes. Raises CodecError for a picture too narrow."""
+  height, width = frame.shape[:2]
+  sides = _padded_sides(programs, height, width)
+  padding = [(0, whole - side) for whole, side in zip(sides, (height, width))]
+  return np.pad(frame, (*padding, (0, 0)), mode="edge")
+
+
+def _padded_sides(programs: Programs, height: int, width: int) -> tuple[int, int]:
   """Sides that the network takes. Raises CodecError where padding makes an enormous picture of a narrow one."""
   padded_height, padded_width = (-(-side // programs.stride) * programs.stride for side in (height, width))
   if padded_height * padded_width > 2 * MAX_PIXELS:  # one at the limit on pixels is hardly padded

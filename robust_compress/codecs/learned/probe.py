@@ -55,7 +55,6 @@ class Probe:
     """(bits of the blob, bits estimated, pixels, PSNR in dB) of uint8[h w 3] at the level of a row of gains."""
     blob, decoded = picture.encode(self._programs, frame, level + 1, "constriction", reconstruct=True)
     error = np.square(frame.astype(np.float64) - decoded).mean() / 255**2
-    padding = [(0, -side % self._programs.stride) for side in frame.shape[:2]]
-    padded = np.pad(frame, (*padding, (0, 0)), mode="edge").astype(np.float32) / 255
-    estimated = float(self._bits(variables, padded[None], np.full(1, level, np.float32))[0])
+    whole = picture.padded(self._programs, frame).astype(np.float32) / 255
+    estimated = float(self._bits(variables, whole[None], np.full(1, level, np.float32))[0])
     return 8 * len(blob), estimated, frame[..., 0].size, -10 * float(np.log10(max(error, 1e-10)))
