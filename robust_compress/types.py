@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 Clip = np.ndarray  # uint8[t h w 3], sRGB; a still picture has t == 1
-Batch = Mapping[str, np.ndarray]  # 'image' uint8[b h w 3], 'id' str[b], 'mask' bool[b], and the task's targets
+Batch = Mapping[str, np.ndarray]  # 'image' uint8[b h w 3], 'id' str[b], 'mask' bool[b], 'place', and the task's targets
 Arrays = Mapping[str, Any]  # named arrays with a common leading axis b: outputs, predictions, targets
 Options = tuple[tuple[str, Any], ...]  # keyword options in canonical (sorted) order
 STARTED = "started"  # source of weights that training starts from: random, but for what a file of another network holds
@@ -183,7 +183,15 @@ class Source(Protocol):
   def __len__(self) -> int: ...
   def id(self, index: int) -> str: ...
   def target(self, index: int) -> dict[str, np.ndarray]:
-    """Labels of one example without a batch axis, for classification {'label': int32[]}."""
+    """Labels of one example without a batch axis, in the picture's own pixels.
+
+    Classification: {'label': int32[]}. Labels that have a place move with the pixels (`geometry_ops.py`), and come with
+    'size' int32[2], the picture's (h, w):
+      'boxes' float32[k 4]: x0, y0, x1, y1, continuous, the picture being 0…w by 0…h. k is that of the whole source;
+        what a picture has not is zeros, and its 'box_labels' are -1. 'box_labels' int32[k]; 'box_areas' float32[k], by
+        which sizes are told apart; 'box_kinds' uint8[k]: 0 an object, 1 a crowd of them, 2 difficult, not to be scored.
+      'segmentation' uint8[h w]: a class a pixel, 255 where there is none that counts.
+    """
     ...
 
   def picture(self, index: int) -> Picture:
@@ -252,6 +260,8 @@ class Recipe:
   crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
   crop_zoom: tuple[float, float] | None = None  # in place of crop_scale: windows of so many source pixels a pixel
   flip: bool = True
+  jitter: tuple[float, float] | None = None  # in place of crop_scale: the evaluation's scale times so much, then a crop
+  colour: float = 0.0  # strength of changes of brightness, contrast, saturation and hue; 1 is SSD's
   dropout: float = 0.0  # stochastic depth or dropout rate, where the model has one
   ema: float = 0.0  # decay of the exponential moving average of parameters; 0 is off
   evaluate: str = "raw"  # 'raw' | 'ema': which parameters become the weights
@@ -303,13 +313,21 @@ class Row:
 
 @dataclass(frozen=True)
 class InputSpec:
-  """How a model is fed: evaluation geometry (Pillow) and normalisation (inside the compiled step)."""
+  """How a model is fed: evaluation geometry (Pillow) and normalisation (inside the compiled step).
+
+  Under fit='crop' the centre of the resized picture is cut to `size`. Under fit='pad' nothing is cut: the picture is
+  resized so that no side exceeds `longest`, and padded below and to the right. All pictures are padded to `size`, or
+  where the view makes them all alike, to the next multiples of `multiple`: batches have one shape either way.
+  """
 
   size: tuple[int, int]  # h, w
-  resize: int | tuple[int, int] | None  # shorter side, or exact (h, w), before the centre crop to `size`
+  resize: int | tuple[int, int] | None  # shorter side, or exact (h, w), before the centre crop or the padding to `size`
   interpolation: str = "bicubic"  # Pillow's name: 'nearest' | 'bilinear' | 'bicubic' | 'lanczos'
   mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
   std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+  fit: str = "crop"  # 'crop' | 'pad'
+  longest: int | None = None
+  multiple: int = 1
   clips: bool = False  # fed uint8[t h w 3], or pairs uint8[t-1 2 h w 3]; other models are fed uint8[h w 3]
 
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from robust_compress import specs
 from robust_compress.models.callable import as_model, from_callable
+from robust_compress.models.detectors import DETECTORS
 from robust_compress.models.export import export
+from robust_compress.models.segmenters import SEGMENTERS
 from robust_compress.models.weights import load_weights, template
 from robust_compress.types import InputSpec, ModelSpec, Published, Weights
 
@@ -127,7 +129,7 @@ _ROWS: tuple[Classifier, ...] = (
   Classifier("nano.random", "nano:nano", "random", 160, "bicubic", 311_714, size=160, classes="source"),
 )
 
-MODELS: dict[str, Callable[[], ModelSpec]] = {row.name: row for row in _ROWS}
+MODELS: dict[str, Callable[[], ModelSpec]] = {row.name: row for row in (*_ROWS, *DETECTORS, *SEGMENTERS)}
 
 
 def load_model(name: str) -> ModelSpec:

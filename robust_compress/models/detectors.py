@@ -1,0 +1,58 @@
+"""The table of detectors: how each is fed, where its weights come from, and who measured them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from robust_compress.types import InputSpec, Published, Weights
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class DetectorRow:
+  """A row: called, it is the ModelSpec. Pictures get a shorter side of `resize` and a longer of at most `longest`."""
+
+  name: str
+  builder: str  # 'file:function' in this folder; the file has RULES too
+  source: str
+  n_params: int
+  resize: int = 800
+  longest: int = 1333
+  multiple: int = 32
+  classes: str = "coco91"
+  ap: float | None = None  # per cent, as published
+  read_at: str = ""
+  rules: str = "RULES"
+  normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+  reading: str = ""  # the name of further rules for reading
+  own_rates: tuple[tuple[str, float], ...] = field(default=())
+
+  def __call__(self) -> Any:
+    from robust_compress.models import dense
+
+    file, function = self.builder.split(":")
+    module = importlib.import_module(f"robust_compress.models.{file}")
+    side = -(-self.longest // self.multiple) * self.multiple
+    return dense.Detector(
+      name=self.name,
+      task="detection",
+      build=getattr(module, function),
+      input=InputSpec(
+        (side, side), self.resize, "bilinear", *self.normalisation,
+        fit="pad", longest=self.longest, multiple=self.multiple,
+      ),
+      base=Weights(self.source),
+      rules=getattr(module, self.rules),
+      reading=getattr(module, self.reading) if self.reading else (),
+      classes=self.classes,
+      n_params=self.n_params,
+      published=None if self.ap is None else Published("AP", round(self.ap / 100, 5), self.read_at),
+      own_loss=dense.own_loss,
+      own_rates=self.own_rates,
+    )  # fmt: skip
+
+
+DETECTORS: tuple[DetectorRow, ...] = ()
