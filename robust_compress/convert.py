@@ -38,6 +38,18 @@ TRANSFORMS: dict[str, tuple[Transform, Transform]] = {  # name -> (to ours, to f
   "linear": _permutation((1, 0)),  # out, in -> in, out
   "conv": _permutation((2, 3, 1, 0)),  # o i h w -> h w i o; depthwise kernels too, whose i is 1
   "deconv": _permutation((2, 3, 0, 1)),  # i o h w -> h w i o, of a transposed convolution
+  "unfold": (  # c y x -> x y c, of the four pixels that MMSegmentation's Swin merges, as timm's does
+    lambda array: array.reshape(-1, 2, 2).transpose(2, 1, 0).reshape(-1),
+    lambda array: array.reshape(2, 2, -1).transpose(2, 1, 0).reshape(-1),
+  ),
+  "unfold_linear": (  # out, c y x -> x y c, out
+    lambda array: array.reshape(len(array), -1, 2, 2).transpose(3, 2, 1, 0).reshape(-1, len(array)),
+    lambda array: array.reshape(2, 2, -1, array.shape[1]).transpose(3, 2, 1, 0).reshape(array.shape[1], -1),
+  ),
+  "conv_bgr": (  # a first convolution: o i h w -> h w i o, with the order of colours turned
+    lambda array: np.transpose(array[:, ::-1], (2, 3, 1, 0)),
+    lambda array: np.transpose(array, (3, 2, 0, 1))[:, ::-1],
+  ),
   "pointwise": (lambda array: array.squeeze((2, 3)).T, lambda array: array.T[:, :, None, None]),  # o i 1 1 -> i o
   "pointwise_hwio": (lambda array: array.squeeze((0, 1)), lambda array: array[None, None]),  # 1 1 i o -> i o
   "conv3d": _permutation((2, 3, 4, 1, 0)),  # o i t h w -> t h w i o
@@ -48,11 +60,16 @@ TRANSFORMS: dict[str, tuple[Transform, Transform]] = {  # name -> (to ours, to f
 
 @dataclass(frozen=True)
 class Rule:
-  """One line of a table: foreign key template, our path template, and how the array is laid out on each side."""
+  """One line of a table: foreign key template, our path template, and how the array is laid out on each side.
+
+  With `part` = (i, n) the foreign array is the i-th of n equal parts of ours along its last axis: queries, keys and
+  values that we keep in one.
+  """
 
   foreign: str
   ours: str
   transform: str = "same"
+  part: tuple[int, int] = (0, 1)
 
   def __post_init__(self) -> None:
     if self.transform not in TRANSFORMS:
@@ -107,22 +124,22 @@ def to_variables(arrays: Mapping[str, np.ndarray], rules: Iterable[Rule], templa
     WeightsError: lists every array left over, every variable unfilled and every pair whose shapes differ.
   """
   wanted, rules = flatten(template), tuple(rules)
-  found: dict[str, np.ndarray] = {}
+  found = _Found()
   left_over, misshapen = [], []
   for key, array in arrays.items():
     matches = [(rule, path) for rule in rules if (path := _rename(rule.foreign, rule.ours, key)) is not None]
     rule, path = next((match for match in matches if match[1] in wanted or _drops(match[0])), (None, ""))
-    if rule is None or (path in found and not _drops(rule)):
+    if rule is None or (found.has(path, rule) and not _drops(rule)):
       left_over.append(key)
     elif not _drops(rule):
       value = _transformed(array, rule)
-      if value is None or value.shape != tuple(wanted[path].shape):
+      if value is None or _whole(value.shape, rule) != tuple(wanted[path].shape):
         misshapen.append(f"{key} {array.shape} for {path} {tuple(wanted[path].shape)}")
-      found[path] = np.asarray(array if value is None else value)
-  unfilled = [path for path in wanted if path not in found]
+      found.add(path, rule, np.asarray(array if value is None else value))
+  unfilled = [path for path in wanted if not found.is_whole(path)]
   if left_over or unfilled or misshapen:
     raise WeightsError(_mismatch(name, len(arrays), len(wanted), left_over, unfilled, misshapen))
-  return unflatten(found)
+  return unflatten(found.arrays())
 
 
 def matching(
@@ -132,14 +149,39 @@ def matching(
 
   For weights of a related network, of which a new one takes what it shares. All else is strict: `to_variables`.
   """
-  found, rules = {}, tuple(rules)
+  found, rules = _Found(), tuple(rules)
   for key, array in arrays.items():
     paths = ((rule, _rename(rule.foreign, rule.ours, key)) for rule in rules if not _drops(rule))
     rule, path = next(((rule, path) for rule, path in paths if path is not None and path in wanted), (None, ""))
     value = None if rule is None else _transformed(array, rule)
-    if value is not None and value.shape == tuple(wanted[path].shape):
-      found[path] = value
-  return found
+    if rule is not None and value is not None and _whole(value.shape, rule) == tuple(wanted[path].shape):
+      found.add(path, rule, value)
+  return found.arrays()
+
+
+class _Found:
+  """Arrays by path, some of them in parts as yet."""
+
+  def __init__(self) -> None:
+    self._parts: dict[str, dict[int, np.ndarray]] = {}
+    self._n: dict[str, int] = {}
+
+  def has(self, path: str, rule: Rule) -> bool:
+    return rule.part[0] in self._parts.get(path, ())
+
+  def add(self, path: str, rule: Rule, array: np.ndarray) -> None:
+    self._parts.setdefault(path, {})[rule.part[0]] = array
+    self._n[path] = rule.part[1]
+
+  def is_whole(self, path: str) -> bool:
+    return path in self._n and len(self._parts[path]) == self._n[path]
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Those that are whole."""
+    return {path: self._joined(parts) for path, parts in self._parts.items() if self.is_whole(path)}
+
+  def _joined(self, parts: dict[int, np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate([parts[i] for i in range(len(parts))], -1)
 
 
 def to_foreign(variables: Mapping, rules: Iterable[Rule]) -> dict[str, np.ndarray]:
@@ -154,7 +196,7 @@ def to_foreign(variables: Mapping, rules: Iterable[Rule]) -> dict[str, np.ndarra
     if not named:
       unnamed.append(path)
     for key, rule in named.items():
-      arrays[key] = TRANSFORMS[rule.transform][1](np.asarray(value))
+      arrays[key] = TRANSFORMS[rule.transform][1](_part(np.asarray(value), rule))
   if unnamed:
     raise WeightsError(f"{_listed(unnamed)} of the model have no rule, so no foreign name; add them to its RULES")
   return arrays
@@ -191,6 +233,16 @@ def _rename(template: str, other: str, key: str) -> str | None:
 
 def _drops(rule: Rule) -> bool:
   return rule.transform in ("counter", "ignored")
+
+
+def _whole(shape: tuple[int, ...], rule: Rule) -> tuple[int, ...]:
+  """The shape of the whole that an array of `shape` is a part of."""
+  return (*shape[:-1], shape[-1] * rule.part[1]) if rule.part[1] > 1 and shape else shape
+
+
+def _part(array: np.ndarray, rule: Rule) -> np.ndarray:
+  i, n = rule.part
+  return np.split(array, n, -1)[i] if n > 1 else array
 
 
 def _transformed(array: np.ndarray, rule: Rule) -> np.ndarray | None:

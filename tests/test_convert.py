@@ -73,6 +73,40 @@ def test_layouts_invert(name, shape):
   np.testing.assert_array_equal(foreign(ours(array)), array)
 
 
+def test_merged_pixels_are_taken_in_another_order():
+  """`Unfold` has channels outermost and then rows; ours has columns, rows and then channels."""
+  weight = np.random.default_rng(0).normal(size=(5, 4 * 3))
+  unfolded = weight.reshape(5, 3, 2, 2)  # o c y x
+  to, back = convert.TRANSFORMS["unfold_linear"]
+  np.testing.assert_array_equal(to(weight).reshape(2, 2, 3, 5)[1, 0, 2], unfolded[:, 2, 0, 1])
+  np.testing.assert_array_equal(back(to(weight)), weight)
+  to, back = convert.TRANSFORMS["unfold"]
+  np.testing.assert_array_equal(to(weight[0]), convert.TRANSFORMS["unfold_linear"][0](weight)[:, 0])
+  np.testing.assert_array_equal(back(to(weight[0])), weight[0])
+
+
+def test_the_order_of_colours_turns_both_ways():
+  kernel = np.arange(24).reshape(2, 3, 2, 2)
+  to, back = convert.TRANSFORMS["conv_bgr"]
+  np.testing.assert_array_equal(to(kernel)[1, 0, 0, 1], kernel[1, 2, 1, 0])
+  np.testing.assert_array_equal(back(to(kernel)), kernel)
+
+
+def test_parts_are_joined_and_taken_apart():
+  rules = [Rule(f"{name}.weight", "params/qkv/kernel", "linear", (i, 3)) for i, name in enumerate("qkv")]
+  foreign = {f"{name}.weight": np.full((2, 4), i, np.float32) for i, name in enumerate("qkv")}
+  tree = {"params": {"qkv": {"kernel": np.repeat(np.float32([[0, 1, 2]] * 4), 2, axis=1)}}}
+  assert_same(convert.to_variables(foreign, rules, tree), tree)
+  assert_same(convert.to_foreign(tree, rules), foreign)
+  assert_same(convert.matching(foreign, rules, convert.flatten(tree)), convert.flatten(tree))
+  lacking = {key: value for key, value in foreign.items() if key[0] != "k"}
+  with pytest.raises(WeightsError, match="unfilled"):
+    convert.to_variables(lacking, rules, tree)
+  assert convert.matching(lacking, rules, convert.flatten(tree)) == {}
+  with pytest.raises(WeightsError, match="differ in shape"):
+    convert.to_variables({**foreign, "k.weight": np.zeros((6, 4))}, rules, tree)
+
+
 def test_other_types_become_float32_and_constants_are_dropped():
   foreign = {key: value.astype(np.float64) for key, value in arrays().items()} | {"table_index": np.arange(3)}
   foreign["position"] = foreign["position"].astype(np.float16)
