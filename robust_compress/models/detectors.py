@@ -55,4 +55,6 @@ class DetectorRow:
     )  # fmt: skip
 
 
-DETECTORS: tuple[DetectorRow, ...] = ()
+DETECTORS: tuple[DetectorRow, ...] = (
+  DetectorRow("nano_det.random", "nano_detector:nano_detector", "random", 388_390, 160, 160, classes="source"),
+)
