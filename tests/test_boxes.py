@@ -97,3 +97,16 @@ def test_padding_is_neither_kept_nor_suppresses_and_pictures_are_apart():
   scores = np.array([[-np.inf, 0.5, 0.2, 0.3], [0.9, 0.5, 0.0, -1.0]], np.float32)
   kept = jax.vmap(lambda s: boxes_.nms(found, s, None, 0.5, 4))(scores)
   np.testing.assert_array_equal(kept, [[1, 3, 2, -1], [0, -1, -1, -1]])
+
+
+@pytest.mark.parametrize("n_out", [5, 60])
+def test_the_best_by_class_are_those_of_suppression(n_out):
+  n, k = 40, 3
+  rng = np.random.default_rng(n_out)
+  found = some(n * k, seed=n_out).reshape(n, k, 4)
+  scores = np.maximum(rng.uniform(-0.2, 1, (n, k)), 0).astype(np.float32).round(2)
+  labels = np.broadcast_to(np.arange(k, dtype=np.int32), (n, k)).ravel()
+  expected = boxes_.nms(jnp.asarray(found.reshape(-1, 4)), jnp.asarray(scores.ravel()), jnp.asarray(labels), 0.3, n_out)
+  actual = jax.jit(boxes_.best_by_class, static_argnums=(2, 3))(found, scores, 0.3, n_out)
+  assert actual.dtype == np.int32
+  np.testing.assert_array_equal(actual, expected)

@@ -118,20 +118,21 @@ def nms(boxes: jax.Array, scores: jax.Array, labels: jax.Array | None, threshold
     scores: float32[n], probabilities; a box whose score is not above 0 is padding, neither kept nor suppressing.
     labels: int32[n], or None where all boxes compete.
   """
-  n = boxes.shape[0]
   order = jnp.argsort(-scores)  # stable
-  padding = -n % min(BLOCK, n)
-  kind = jnp.zeros(n, jnp.int32) if labels is None else labels[order]
-  ranked, kind = jnp.pad(boxes[order], ((0, padding), (0, 0))), jnp.pad(kind, (0, padding))
-  kept = _greedy(ranked, kind, jnp.pad(scores[order] > 0, (0, padding)), threshold)
+  kept = greedy(boxes[order], scores[order] > 0, threshold, None if labels is None else labels[order])
   [places] = jnp.nonzero(kept, size=n_out, fill_value=-1)
   return jnp.where(places < 0, -1, order[places]).astype(jnp.int32)
 
 
-def _greedy(boxes: jax.Array, labels: jax.Array, kept: jax.Array, threshold: float) -> jax.Array:
-  """Which of boxes[n 4] that were in `kept` bool[n] stay, n a multiple of the block; the best come first."""
-  n, block = boxes.shape[0], min(BLOCK, boxes.shape[0])
-  ranks = jnp.arange(n, dtype=jnp.int32)
+def greedy(boxes: jax.Array, candidates: jax.Array, threshold: float, labels: jax.Array | None = None) -> jax.Array:
+  """Non-maximum suppression of boxes[n 4] that come best first: which of the `candidates` bool[n] stay, bool[n]."""
+  n = boxes.shape[0]
+  block = min(BLOCK, n)
+  ranks = jnp.arange(n + -n % block, dtype=jnp.int32)
+  boxes, kept, labels = (
+    jnp.pad(x, ((0, -n % block), *((0, 0),) * (x.ndim - 1)))
+    for x in (boxes, candidates, jnp.zeros(n, jnp.int32) if labels is None else labels)
+  )
 
   def step(kept: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
     own, kind, rank = (jax.lax.dynamic_slice_in_dim(x, start, block) for x in (boxes, labels, ranks))
@@ -140,7 +141,7 @@ def _greedy(boxes: jax.Array, labels: jax.Array, kept: jax.Array, threshold: flo
     mine = _settle(inner, jax.lax.dynamic_slice_in_dim(kept, start, block))
     return kept & ~_any_beats(mine, beats), None
 
-  return jax.lax.scan(step, kept, jnp.arange(0, n, block, dtype=jnp.int32))[0]
+  return jax.lax.scan(step, kept, ranks[::block])[0][:n]
 
 
 def _settle(beats: jax.Array, candidates: jax.Array) -> jax.Array:
@@ -157,3 +158,25 @@ def _settle(beats: jax.Array, candidates: jax.Array) -> jax.Array:
 
 def _any_beats(kept: jax.Array, beats: jax.Array) -> jax.Array:
   return jnp.any(kept[:, None] & beats, axis=0)
+
+
+def best_by_class(boxes: jax.Array, scores: jax.Array, threshold: float, n_out: int) -> jax.Array:
+  """`nms` for n boxes of each of k classes, where few are wanted: indices int32[n_out] into the n·k, -1 for none.
+
+  It takes the best that is left, n_out times, and with it goes what it overlaps in its class: no matter how many pass
+  a threshold of scores, none has to be left out of the choice.
+
+  Args:
+    boxes: float32[n k 4].
+    scores: float32[n k]; what is not above 0 is padding.
+  """
+  k = scores.shape[1]
+
+  def step(left: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+    best = jnp.argmax(left).astype(jnp.int32)  # the first of equals
+    row, column = best // k, best % k
+    rivals, own = boxes[:, column], left[:, column]
+    gone = (iou(rivals[row][None], rivals)[0] > threshold) | (jnp.arange(left.shape[0], dtype=jnp.int32) == row)
+    return left.at[:, column].set(jnp.where(gone, 0.0, own)), jnp.where(own[row] > 0, best, -1)
+
+  return jax.lax.scan(step, scores, None, n_out)[1]

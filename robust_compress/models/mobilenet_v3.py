@@ -9,6 +9,7 @@
                └───────────────────── x ─────────────────────────┘
 
 The variants differ in batch norm alone: torchvision's has ε 1e-3 and momentum 0.01, timm's 1e-5 and 0.1.
+`MobileNetV3` classifies; `Trunk` gives detectors the features they use.
 """
 
 from __future__ import annotations
@@ -80,37 +81,68 @@ class MobileNetV3(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    norm = partial(BatchNorm, mode=self.batch_norm, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype)
-    conv = partial(ConvNorm, norm=norm, dtype=self.dtype)
     dense = partial(nn.Dense, dtype=self.dtype, kernel_init=dense_init)
-    wide = partial(scaled, multiplier=self.multiplier)
-    x = conv(wide(16), 3, 2, nn.hard_swish, name="stem")(x, train)
-    for name, size, expanded, width, gated, hard_swish, stride in BLOCKS:
-      activation = nn.hard_swish if hard_swish else nn.relu
-      gate = partial(Gate, scaled(wide(expanded) // 4, 1), self.dtype) if gated else None
-      x = InvertedResidual(wide(width), wide(expanded), size, stride, activation, conv, gate, name=name)(x, train)
-    x = conv(6 * x.shape[-1], activation=nn.hard_swish, name="head")(x, train).mean((1, 2))
-    x = nn.hard_swish(dense(wide(1280), name="pre")(x))
+    x = _features(x, train, self)["head"].mean((1, 2))
+    x = nn.hard_swish(dense(scaled(1280, self.multiplier), name="pre")(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return dense(self.n_classes, name="classifier")(x).astype(jnp.float32)
+
+
+class Trunk(nn.Module):
+  """Normalised pictures float[b h w 3] to the two maps of stride 32 that torchvision's detectors use.
+
+  [dtype[b h/32 w/32 160·multiplier], dtype[b h/32 w/32 960·multiplier]]: after the last block with a stride, and after
+  the head.
+  """
+
+  multiplier: float = 1.0
+  epsilon: float = 1e-5
+  momentum: float = 0.1
+  dtype: Any = jnp.float32
+  batch_norm: str = "local"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
+    found = _features(x, train, self)
+    return [found["blocks_5_0"], found["head"]]
+
+
+def _features(x: jax.Array, train: bool, net: MobileNetV3 | Trunk) -> dict[str, jax.Array]:
+  """What stem, blocks and head make of x, by their names, inside the module they belong to."""
+  norm = partial(BatchNorm, mode=net.batch_norm, momentum=net.momentum, epsilon=net.epsilon, dtype=net.dtype)
+  conv = partial(ConvNorm, norm=norm, dtype=net.dtype)
+  wide = partial(scaled, multiplier=net.multiplier)
+  found = {"stem": conv(wide(16), 3, 2, nn.hard_swish, name="stem")(x, train)}
+  x = found["stem"]
+  for name, size, expanded, width, gated, hard_swish, stride in BLOCKS:
+    activation = nn.hard_swish if hard_swish else nn.relu
+    gate = partial(Gate, scaled(wide(expanded) // 4, 1), net.dtype) if gated else None
+    x = InvertedResidual(wide(width), wide(expanded), size, stride, activation, conv, gate, name=name)(x, train)
+    found[name] = x
+  found["head"] = conv(6 * x.shape[-1], activation=nn.hard_swish, name="head")(x, train)
+  return found
 
 
 mobilenet_v3_large = MobileNetV3
 mobilenet_v3_large_tv = partial(MobileNetV3, epsilon=1e-3, momentum=0.01)
 
 
-def _torchvision_blocks() -> tuple[convert.Rule, ...]:
-  """torchvision numbers the parts that a block has: [expand,] depthwise, [gate,] project."""
-  rules: list[convert.Rule] = []
+def torchvision_features(foreign: str = "features.", ours: str = "") -> tuple[convert.Rule, ...]:
+  """Rules of stem, blocks and head under torchvision's keys, which begin with `foreign`; our paths begin with `ours`.
+
+  torchvision numbers the parts that a block has: [expand,] depthwise, [gate,] project.
+  """
+  rules = list(conv_norm_rules(f"{foreign}0.0", f"{foreign}0.1", f"{ours}stem"))
   for i, block in enumerate(BLOCKS, start=1):
     parts = ["expand"] * (i > 1) + ["depthwise"] + ["gate"] * (block.gated) + ["project"]
     for j, part in enumerate(parts):
-      foreign, ours = f"features.{i}.block.{j}", f"{block.name}/{part}"
+      theirs, here = f"{foreign}{i}.block.{j}", f"{ours}{block.name}/{part}"
       if part != "gate":
-        rules += conv_norm_rules(f"{foreign}.0", f"{foreign}.1", ours)
+        rules += conv_norm_rules(f"{theirs}.0", f"{theirs}.1", here)
       else:
-        rules += convert.conv(f"{foreign}.fc1", f"{ours}/reduce", bias=True)
-        rules += convert.conv(f"{foreign}.fc2", f"{ours}/expand", bias=True)
+        rules += convert.conv(f"{theirs}.fc1", f"{here}/reduce", bias=True)
+        rules += convert.conv(f"{theirs}.fc2", f"{here}/expand", bias=True)
+  rules += conv_norm_rules(f"{foreign}16.0", f"{foreign}16.1", f"{ours}head")
   return tuple(rules)
 
 
@@ -125,9 +157,7 @@ RULES = (
 )
 
 TORCHVISION_RULES = (
-  *conv_norm_rules("features.0.0", "features.0.1", "stem"),
-  *_torchvision_blocks(),
-  *conv_norm_rules("features.16.0", "features.16.1", "head"),
+  *torchvision_features(),
   *convert.linear("classifier.0", "pre"),
   *convert.linear("classifier.3", "classifier"),
 )
