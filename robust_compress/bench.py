@@ -176,4 +176,6 @@ def _fed(model: ModelSpec, data: str, crops: bool = False) -> str:
   made_by = f"mean {spec.mean}, std {spec.std}, geometry {image_ops.VERSION}, pillow {PIL.__version__}"
   if specs.parse_data(data).view.input == "asis":
     return f"as is, {f'{spec.interpolation}, ' if crops else ''}{made_by}"
+  if spec.fit == "pad":
+    return f"resize {spec.resize}, at most {spec.longest}, padded by {spec.multiple}, {spec.interpolation}, {made_by}"
   return f"resize {spec.resize}, crop {spec.size}, {spec.interpolation}, {made_by}"

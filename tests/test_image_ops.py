@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from robust_compress.data import image_ops
+from robust_compress.data import geometry_ops, image_ops
+from robust_compress.data.geometry_ops import Geometry, whole
 from robust_compress.types import DataError, InputSpec, SpecError, View
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "image_ops.npz")
@@ -71,18 +72,19 @@ def test_input_geometry_equals_the_view_of_the_same_numbers(index):
 @pytest.mark.parametrize("number", range(len(cases.SHAPES)))
 def test_random_boxes_equal_torchvision_given_its_draws(number):
   for draws, expected in zip(GOLDEN[f"draws_{number}"], GOLDEN[f"boxes_{number}"], strict=True):
-    assert image_ops._random_box(cases.SHAPES[number], Replay(draws), cases.SCALE, cases.RATIO) == tuple(expected)
+    assert geometry_ops.random_box(cases.SHAPES[number], Replay(draws), cases.SCALE, cases.RATIO) == tuple(expected)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32))
 def test_random_crop_is_inside_and_of_its_size(height, width, seed):
   rng = np.random.default_rng(seed)
-  top, left, h, w = image_ops._random_box((height, width), rng, (0.08, 1), (3 / 4, 4 / 3))
+  top, left, h, w = geometry_ops.random_box((height, width), rng, (0.08, 1), (3 / 4, 4 / 3))
   assert 0 <= top <= top + h <= height
   assert 0 <= left <= left + w <= width
   assert h > 0 < w
-  made = image_ops.random_resized_crop(photo(height, width), rng, (7, 9), (0.08, 1), (3 / 4, 4 / 3), "bilinear")
+  geometry = geometry_ops.random_resized_crop((height, width), rng, (7, 9), (0.08, 1), (3 / 4, 4 / 3))
+  made = image_ops.apply(photo(height, width), geometry, "bilinear")
   assert made.shape == (1, 7, 9, 3)
 
 
@@ -91,7 +93,8 @@ def test_all_frames_of_a_clip_are_treated_alike():
   made = image_ops.apply_view(clip, View(resize=32, crop=24))
   assert made.shape == (3, 24, 24, 3)
   assert (made == made[:1]).all()
-  np.testing.assert_array_equal(image_ops.flip(image_ops.flip(clip)), clip)
+  mirror = Geometry(whole((40, 60)), (40, 60), whole((40, 60)), mirrored=True)
+  np.testing.assert_array_equal(image_ops.apply(image_ops.apply(clip, mirror, ""), mirror, ""), clip)
 
 
 def test_asis_feeds_the_view_untouched():
@@ -190,14 +193,14 @@ def test_a_bomb_is_refused_before_it_is_decoded(width, height, monkeypatch):
 @settings(max_examples=50)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), seed=st.integers(0, 9))
 def test_zoomed_crops_have_their_size_whatever_the_picture(height, width, seed):
-  made = image_ops.random_zoomed_crop(
-    photo(height, width), np.random.default_rng(seed), (24, 32), (1.0, 2.5), "bicubic"
-  )
+  geometry = geometry_ops.random_zoomed_crop((height, width), np.random.default_rng(seed), (24, 32), (1.0, 2.5))
+  made = image_ops.apply(photo(height, width), geometry, "bicubic")
   assert made.shape == (1, 24, 32, 3)
 
 
 def test_a_crop_without_zoom_is_cut_and_not_resized():
   picture = photo(60, 80)
-  made = image_ops.random_zoomed_crop(picture, np.random.default_rng(3), (24, 32), (1.0, 1.0), "bicubic")
+  geometry = geometry_ops.random_zoomed_crop((60, 80), np.random.default_rng(3), (24, 32), (1.0, 1.0))
+  made = image_ops.apply(picture, geometry, "bicubic")
   windows = np.lib.stride_tricks.sliding_window_view(picture[0], (24, 32, 3))[..., 0, :, :, :]
   assert (windows == made[0]).all((2, 3, 4)).any()

@@ -51,7 +51,7 @@ def test_reichs_clip_holds_the_labelled_frame():
 def test_the_codec_sees_the_sample_of_any_source():
   source = clip_source((9, 12, 5))
   viewed = ViewedSource(PartSource(source, range(3)), View(length=3, stride=3, crop=8))
-  np.testing.assert_array_equal(viewed.picture(1).clip, image_ops.center_crop(source.clips[1][[2, 5, 8]], 8))
+  np.testing.assert_array_equal(viewed.picture(1).clip, image_ops.apply_view(source.clips[1][[2, 5, 8]], View(crop=8)))
   assert viewed.picture(0).n_pixels == 3 * 8 * 8
   with pytest.raises(DataError, match=r"0002\.png: 3 frames at stride 3 need a clip of 7, and it has 5"):
     viewed.picture(2)
@@ -118,7 +118,7 @@ def test_a_model_of_pictures_is_fed_the_frame_that_is_named():
   clip = photo(24, 32, n_frames=4)
   np.testing.assert_array_equal(image_ops.to_input(clip, PICTURES, view(frames=2)), clip[2])
   named = image_ops.to_input(clip, PICTURES, View(frames=2))
-  np.testing.assert_array_equal(named, image_ops.center_crop(clip[2:3], (12, 16))[0])
+  np.testing.assert_array_equal(named, image_ops.apply_view(clip[2:3], View(crop=(12, 16)))[0])
   np.testing.assert_array_equal(image_ops.to_input(clip[:1], PICTURES, ASIS), clip[0])
   with pytest.raises(SpecError, match=r"clips of 4 frames; name the one .* from frames=0 to frames=3"):
     image_ops.to_input(clip, PICTURES, ASIS)

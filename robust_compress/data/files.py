@@ -171,12 +171,12 @@ def labels_csv(split: str, data_dir: Path, path: str = "", file: str = "labels.c
   root = located("csv", path, data_dir)
   if split != "all":
     raise DataError(f"csv: {root} has the one split 'all', not {split!r}; use a slice, as in :all[:100]")
-  table = _inside(root, file, "csv")
+  table = inside(root, file, "csv")
   rows = _rows(table)
   wheres = [f"{table}, line {line}" for line in range(2, 2 + len(rows))]
   labels = [_label(row["label"], where) for row, where in zip(rows, wheres)] if "label" in rows[0] else None
   classes, labels = _classes([row["wnid"] for row in rows] if "wnid" in rows[0] else None, labels, table)
-  paths = [_inside(root, row["file"], where) for row, where in zip(rows, wheres)]
+  paths = [inside(root, row["file"], where) for row, where in zip(rows, wheres)]
   return FileSource(tuple(map(File, (row["file"] for row in rows), paths, labels)), classes)
 
 
@@ -235,7 +235,7 @@ def located(kind: str, path: Any, data_dir: Path) -> Path:
   return root
 
 
-def _inside(root: Path, name: str, where: str) -> Path:
+def inside(root: Path, name: str, where: str) -> Path:
   """`root / name`, where name comes from a data set: it may not be absolute or lead out of root, links included."""
   path = Path(name)
   if not name or path.is_absolute() or ".." in path.parts:

@@ -2,6 +2,7 @@
 
 path/val/surfing/a/0001.png, …                        ──frames─────────────────────┬─▶ ClipFiles
 path/val/lindau/lindau_000003_000000_leftImg8bit.png  ──frames, naming=cityscapes──┘
+masks/val/lindau/lindau_000003_000019_gtFine_labelIds.png, of the labelled frames  ──▶ SegmentedFiles
 """
 
 from __future__ import annotations
@@ -13,27 +14,34 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_compress.data import files, image_ops
+from robust_compress.data import files, image_ops, mask_folders
 from robust_compress.data.clips import ClipFiles, Example, Readable, files_in, laid_out, top_of
 from robust_compress.data.files import contents_of, listed
+from robust_compress.data.segmentations import SegmentedFiles
 from robust_compress.data.video_ops import Choose
 from robust_compress.specs import nearest
-from robust_compress.types import Clip, DataError
+from robust_compress.types import Clip, DataError, SpecError
 
 SNIPPET, LABELLED = 30, 19  # frames of a Cityscapes snippet, and the one of them, from 0, that has labels
 _CITYSCAPES = re.compile(r"(.+_\d{6})_(\d{6})_leftImg8bit\.\w+")
 
 
-def frames(split: str, data_dir: Path, path: str = "", naming: str = "folders") -> ClipFiles:
+def frames(
+  split: str, data_dir: Path, path: str = "", naming: str = "folders", masks: str = ""
+) -> ClipFiles | SegmentedFiles:
   """`path/split/class/clip/frame` or `path/split/clip/frame`: a folder a clip, frames by the numbers in their names.
 
   naming=cityscapes: `path/split/city/city_000000_000019_leftImg8bit.png`, as Cityscapes' sequences are; see
-  `_snippets`.
+  `_snippets`. There, masks=gtFine is a second folder, which has `gtFine/split/city/…_gtFine_labelIds.png` for the
+  labelled frame of each: under Reich's view of eight frames at stride 3 the sixth, frames=5.
   """
   if naming == "cityscapes":
-    return _cityscapes(split, path, data_dir)
+    clips = _cityscapes(split, path, data_dir)
+    return _with_masks(clips, top_of("frames", split, masks, data_dir)[0]) if masks else clips
   if naming != "folders":
     raise nearest("naming of frames", naming, ("folders", "cityscapes"))
+  if masks:
+    raise SpecError("frames(masks=…): masks are those of Cityscapes' labelled frames; expected naming=cityscapes")
 
   def found(folder: Path, root: Path) -> Iterator[tuple[str, Readable]]:
     for entry in listed(folder, root):
@@ -79,6 +87,12 @@ def _cityscapes(split: str, path: str, data_dir: Path) -> ClipFiles:
       f"frames: nothing named as Cityscapes' city/city_000000_000019_leftImg8bit.png in {top}; {contents_of(top)}"
     )
   return ClipFiles(tuple(examples))
+
+
+def _with_masks(clips: ClipFiles, folder: Path) -> SegmentedFiles:
+  shown = tuple(clip.files[LABELLED] for _, clip, _ in clips.examples)
+  masks, classes = mask_folders.labelled_frames([(e.id, file) for e, file in zip(clips.examples, shown)], folder)
+  return SegmentedFiles(clips, masks, shown, classes, mask_folders.CITYSCAPES_VALUES)
 
 
 def _snippets(name: str, numbered: dict[int, Path]) -> Iterator[tuple[int, tuple[Path, ...]]]:

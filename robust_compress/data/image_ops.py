@@ -2,28 +2,26 @@
 
     bytes ──decode_picture──▶ clip ──apply_view──▶ what the codec sees ──to_input──▶ what the model sees
 
-Geometry follows torchvision's PIL transforms to the last pixel, because published weights were scored through
-them: `Resize(int)` brings the shorter side to that many pixels and truncates the longer one, `CenterCrop` rounds
-half to even and pads with black. Every function takes and returns uint8[t h w 3] and treats all frames alike.
+Geometry (`geometry_ops.py`) follows torchvision's PIL transforms to the last pixel, because published weights were
+scored through them. Every function takes and returns uint8[t h w 3] and treats all frames alike.
 """
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from robust_compress.data import video_ops
+from robust_compress.data import geometry_ops, video_ops
+from robust_compress.data.geometry_ops import Geometry
 from robust_compress.types import Clip, DataError, InputSpec, SpecError, View
 
 VERSION = "1"  # of the geometry; raised when a function here would return other pixels than before
 MAX_PIXELS = 178_956_970  # above this Pillow too calls a picture a decompression bomb: half a gigabyte of RGB
 _SHRINK = "Leave the picture out or shrink it"
 
-Size = int | tuple[int, int]
 _FILTERS = {
   "nearest": Image.Resampling.NEAREST,
   "bilinear": Image.Resampling.BILINEAR,
@@ -101,88 +99,27 @@ def _too_large(name: str, what: str, remedy: str = _SHRINK) -> DataError:
 # -------------------------------------------------------------------------------------------- geometry
 
 
-def resize(clip: Clip, size: Size, interpolation: str) -> Clip:
+def apply(clip: Clip, geometry: Geometry, interpolation: str) -> Clip:
+  """The clip as `geometry` says. Raises DataError where a very long picture, resized, would exceed MAX_PIXELS."""
+  top, left, height, width = geometry.part
+  clip = resize(clip[:, top : top + height, left : left + width], geometry.size, interpolation)
+  if geometry.crop != geometry_ops.whole(clip.shape[1:3]):
+    frames = [geometry_ops.cropped(frame, geometry.crop, 0) for frame in clip]
+    clip = np.stack(frames) if len(frames) > 1 else frames[0][None]
+  return clip[:, :, ::-1] if geometry.mirrored else clip
+
+
+def resize(clip: Clip, size: int | tuple[int, int], interpolation: str) -> Clip:
   """Brings the shorter side to `size` pixels, or the picture to exactly `size` = (h, w).
 
   Raises DataError where the result of a very long picture would exceed MAX_PIXELS.
   """
-  height, width = _resized(clip.shape[1:3], size)
+  height, width = geometry_ops.resized(clip.shape[1:3], size)
   if (height, width) == clip.shape[1:3]:
     return clip
   check_size(height, width, f"picture of {clip.shape[2]}x{clip.shape[1]} resized to {size}", len(clip))
   frames = [Image.fromarray(frame).resize((width, height), _filter(interpolation)) for frame in clip]
   return np.stack([np.asarray(frame) for frame in frames])
-
-
-def _resized(shape: tuple[int, int], size: Size) -> tuple[int, int]:
-  if not isinstance(size, int):
-    return size
-  height, width = shape
-  if width <= height:
-    return int(size * height / width), size
-  return size, int(size * width / height)
-
-
-def center_crop(clip: Clip, size: Size) -> Clip:
-  """The middle `size` (a side or (h, w)) of each frame, on black where the frame is smaller."""
-  height, width = (size, size) if isinstance(size, int) else size
-  missing_h, missing_w = max(height - clip.shape[1], 0), max(width - clip.shape[2], 0)
-  if missing_h or missing_w:
-    sides = [(missing // 2, (missing + 1) // 2) for missing in (missing_h, missing_w)]
-    clip = np.pad(clip, [(0, 0), *sides, (0, 0)])
-  top, left = round((clip.shape[1] - height) / 2), round((clip.shape[2] - width) / 2)
-  return clip[:, top : top + height, left : left + width]
-
-
-def random_resized_crop(
-  clip: Clip,
-  rng: np.random.Generator,
-  size: tuple[int, int],
-  scale: tuple[float, float],
-  ratio: tuple[float, float],
-  interpolation: str,
-) -> Clip:
-  """A random part of the picture, brought to `size` = (h, w): Szegedy's augmentation by torchvision's algorithm.
-
-  `scale` bounds the part's share of the area, `ratio` its width over height, drawn on a logarithmic scale.
-  """
-  top, left, height, width = _random_box(clip.shape[1:3], rng, scale, ratio)
-  return resize(clip[:, top : top + height, left : left + width], size, interpolation)
-
-
-def _random_box(
-  shape: tuple[int, int], rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[int, int, int, int]:
-  """(top, left, height, width): ten tries, then the largest centred box that keeps the ratio within bounds."""
-  height, width = shape
-  for _ in range(10):
-    area = height * width * rng.uniform(*scale)
-    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-    w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-    if 0 < w <= width and 0 < h <= height:
-      return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
-  w = min(width, round(height * ratio[1]))
-  h = min(height, round(width / ratio[0]))
-  return (height - h) // 2, (width - w) // 2, h, w
-
-
-def random_zoomed_crop(
-  clip: Clip, rng: np.random.Generator, size: tuple[int, int], zoom: tuple[float, float], interpolation: str
-) -> Clip:
-  """A random window of the picture, brought to `size` = (h, w) with its proportions: z source pixels a pixel, with z
-  drawn from `zoom` on a logarithmic scale, and lowered where the picture is too small. At (1, 1) nothing is resized.
-  """
-  low, high = (math.log(z) for z in zoom)
-  fitting = min(clip.shape[1] / size[0], clip.shape[2] / size[1])
-  z = min(math.exp(rng.uniform(low, high)), fitting)
-  height, width = (min(max(round(z * side), 1), n) for side, n in zip(size, clip.shape[1:3]))
-  top, left = int(rng.integers(0, clip.shape[1] - height + 1)), int(rng.integers(0, clip.shape[2] - width + 1))
-  return resize(clip[:, top : top + height, left : left + width], size, interpolation)
-
-
-def flip(clip: Clip) -> Clip:
-  """Left and right exchanged."""
-  return clip[:, :, ::-1]
 
 
 def _filter(interpolation: str) -> Image.Resampling:
@@ -196,18 +133,13 @@ def _filter(interpolation: str) -> Image.Resampling:
 
 def apply_view(clip: Clip, view: View) -> Clip:
   """What the codec sees of a source picture, or of the frames that `video_ops.sample` took of a clip."""
-  if view.resize is not None:
-    clip = resize(clip, view.resize, view.interpolation)
-  return clip if view.crop is None else center_crop(clip, view.crop)
+  return apply(clip, geometry_ops.viewed(clip.shape[1:3], view), view.interpolation)
 
 
 def to_input(clip: Clip, spec: InputSpec, view: View) -> np.ndarray:
   """What the model is fed, in its evaluation geometry or as it is: uint8[h w 3], or of clips as `video_ops.arranged`.
 
-  Raises SpecError and DataError as `video_ops.fed` does.
+  Under fit='pad' without its padding. Raises SpecError and DataError as `video_ops.fed` does.
   """
-  frames = video_ops.fed(clip, spec, view)
-  if view.input != "asis":
-    frames = frames if spec.resize is None else resize(frames, spec.resize, spec.interpolation)
-    frames = center_crop(frames, spec.size)
-  return video_ops.arranged(frames, spec, view)
+  geometry = geometry_ops.to_input(clip.shape[1:3], spec, view)
+  return video_ops.arranged(apply(video_ops.fed(clip, spec, view), geometry, spec.interpolation), spec, view)

@@ -2,8 +2,10 @@
 
     source label ──relabel──▶ index of the same class in the model's list
 
-Ten classes of ImageNet by wnid, in whatever order their folders stand, thus meet the published 1000-way head.
-Classes are the same when their names are equal, or when one is ImageNet's wnid and the other its short name.
+Ten classes of ImageNet by wnid, in whatever order their folders stand, thus meet the published 1000-way head. What has
+a place in the picture is mapped alike: the labels of boxes, of which -1 is none, and those of pixels, of which 255 is
+none. Classes are the same when their names are equal, when one is ImageNet's wnid and the other its short name, or when
+they are PASCAL VOC's name and COCO's.
 """
 
 from __future__ import annotations
@@ -19,6 +21,18 @@ from robust_compress.specs import key_of, nearest
 from robust_compress.types import DataError, Picture, Source
 
 BACKGROUND = "background"
+IGNORED = 255  # the label of pixels that do not count
+CLASS_LISTS = ("imagenet1k", "imagenet1001", "coco91", "coco80", "voc20", "ade150", "cityscapes19", "camvid11")
+VOC_IN_COCO = {
+  "aeroplane": "airplane",
+  "diningtable": "dining table",
+  "motorbike": "motorcycle",
+  "pottedplant": "potted plant",
+  "sofa": "couch",
+  "tvmonitor": "tv",
+}
+_LABELS = {"label", "box_labels", "segmentation"}
+_SAME = VOC_IN_COCO | {theirs: voc for voc, theirs in VOC_IN_COCO.items()}
 
 
 @functools.cache
@@ -28,16 +42,25 @@ def imagenet_names() -> dict[str, str]:
   return dict(line.split(" ", 1) for line in text.splitlines())
 
 
+@functools.cache
 def class_list(name: str) -> tuple[str, ...]:
-  """The classes of a model's outputs, in order.
+  """The classes of a model's outputs, in order; '' for a label that stands for none.
 
-  >>> class_list('imagenet1k')[:2], class_list('imagenet1001')[:2]
-  (('n01440764', 'n01443537'), ('background', 'n01440764'))
+  'coco91' counts as COCO's category ids do, from 1 to 90 with gaps; 'coco80' is the same without gaps, from 0.
+  'camvid11' has the order of SegNet's masks, and 'ade150' the first of each class's names.
+
+  >>> class_list('imagenet1k')[:2], class_list('imagenet1001')[:2], class_list('coco91')[:3]
+  (('n01440764', 'n01443537'), ('background', 'n01440764'), ('', 'person', 'bicycle'))
   """
-  lists = {"imagenet1k": (), "imagenet1001": (BACKGROUND,)}
-  if name not in lists:
-    raise nearest("class list", name, lists)
-  return (*lists[name], *imagenet_names())
+  if name not in CLASS_LISTS:
+    raise nearest("class list", name, CLASS_LISTS)
+  if name.startswith("imagenet"):
+    return (*([BACKGROUND] if name == "imagenet1001" else []), *imagenet_names())
+  if name == "coco80":
+    return tuple(filter(None, class_list("coco91")))
+  text = (Path(__file__).parent / "class_lists" / f"{name}.txt").read_text(encoding="utf-8")
+  numbered = {int(number): label for number, label in (line.split(" ", 1) for line in text.splitlines())}
+  return tuple(numbered.get(label, "") for label in range(max(numbered) + 1))
 
 
 def relabel(source_classes: Sequence[str], model_classes: Sequence[str]) -> np.ndarray:
@@ -46,11 +69,11 @@ def relabel(source_classes: Sequence[str], model_classes: Sequence[str]) -> np.n
   Raises:
     DataError: lists the classes that the model's list lacks, or says which name means two classes.
   """
-  index = {name: position for position, name in enumerate(model_classes)}
+  index = {name: position for position, name in enumerate(model_classes) if name}
   wnids = _wnids_by_name()
   found, lacking = [], []
   for name in source_classes:
-    candidates = (name, *wnids.get(_plain(name), ()), imagenet_names().get(name, ""))
+    candidates = (name, *wnids.get(_plain(name), ()), imagenet_names().get(name, ""), _SAME.get(name, ""))
     same = [candidate for candidate in candidates if candidate in index] if name else []
     if len(same) > 1 and same[0] != name:
       raise DataError(f"class {name!r} means {' or '.join(same)}; name the data's classes by wnid")
@@ -98,7 +121,7 @@ class RelabelledSource:
   @functools.cached_property
   def _map(self) -> np.ndarray:
     if not self.source.classes:
-      if self.classes[:1] == (BACKGROUND,) and len(self.source) and "label" in self.source.target(0):
+      if self.classes[:1] == (BACKGROUND,) and len(self.source) and self.source.target(0).keys() & _LABELS:
         raise DataError(
           f"the data's labels have no class names, and the model's {len(self.classes)} classes begin with a "
           "background, so that label 0 may mean either; name the classes, in a labels csv by a column 'wnid'"
@@ -113,13 +136,29 @@ class RelabelledSource:
     return self.source.id(index)
 
   def target(self, index: int) -> dict[str, np.ndarray]:
-    target = self.source.target(index)
-    if "label" not in target:
-      return target
-    label = int(target["label"])
+    target = dict(self.source.target(index))
+    if "label" in target:
+      label = int(target["label"])
+      self._check(index, label)
+      target["label"] = self._map[label]
+    if "box_labels" in target:
+      given = target["box_labels"]
+      self._check(index, int(given.max(initial=0)))
+      target["box_labels"] = np.where(given < 0, np.int32(-1), self._map[np.maximum(given, 0)])
+    if "segmentation" in target:
+      target["segmentation"] = self._mapped(index, target["segmentation"])
+    return target
+
+  def _check(self, index: int, label: int) -> None:
     if not 0 <= label < len(self._map):
       raise DataError(f"{self.id(index)}: label {label} is out of range; the model has {len(self.classes)} classes")
-    return {**target, "label": self._map[label]}
+
+  def _mapped(self, index: int, given: np.ndarray) -> np.ndarray:
+    """uint8[h w]: pixels of a class that the map has as -1 do not count either."""
+    self._check(index, int(np.max(given, where=given != IGNORED, initial=0)))
+    table = np.full(256, IGNORED, np.uint8)
+    table[: min(len(self._map), IGNORED)] = np.where(self._map < 0, IGNORED, self._map)[:IGNORED]
+    return table[given]
 
   def picture(self, index: int) -> Picture:
     return self.source.picture(index)

@@ -3,9 +3,11 @@
     position ──order(seed, epoch)──▶ example ──picture──▶ clip ──geometry──▶ row ──┐
     position ──…──────────────────────────────────────────────────────────▶ row ──┴──▶ batch uint8[b h w 3]
 
-A model of clips gets uint8[b t h w 3], or pairs uint8[b t-1 2 h w 3]. What a row holds is a pure function of its
-position in the run (and of seed, recipe and sources), so a run resumes at any step, several hosts split a batch without
-talking, and both backends give the same bytes:
+A model of clips gets uint8[b t h w 3], or pairs uint8[b t-1 2 h w 3]. Labels that have a place in the picture (boxes,
+segmentations) move with its pixels in training; for evaluation they stay in the view, and 'place' float32[b 6] says
+where in it an input's pixels lie (`geometry_ops.place`). What a row holds is a pure function of its position in the run
+(and of seed, recipe and sources), so a run resumes at any step, several hosts split a batch without talking, and both
+backends give the same bytes:
 
 - 'threads': a pool decodes up to AHEAD batches while the model runs; nothing but Python is needed.
 - 'tf.data': the same function called from `tf.data` through `numpy_function`.
@@ -25,10 +27,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robust_compress import provenance
-from robust_compress.data import image_ops, video_ops
+from robust_compress.data import colour_ops, geometry_ops
+from robust_compress.data.geometry_ops import Geometry
+from robust_compress.data.inputs import Inputs
 from robust_compress.data.order import Order, hash_of
 from robust_compress.specs import nearest
-from robust_compress.types import Batch, Batches, Clip, DataError, InputSpec, Picture, Recipe, Source, SpecError, View
+from robust_compress.types import Batch, Batches, DataError, InputSpec, Picture, Recipe, Source, SpecError, View
 
 AHEAD = 3  # batches under way while the model has one
 
@@ -36,13 +40,14 @@ AHEAD = 3  # batches under way while the model has one
 class Row(NamedTuple):
   """One row of a batch. The defaults are those of padding."""
 
-  image: np.ndarray | None  # uint8[h w 3], or of clips as `video_ops.arranged`
+  image: np.ndarray | None  # uint8[h w 3], or of clips as `video_ops.arranged`; under fit='pad' not yet padded
   id: str = ""
   target: Mapping[str, np.ndarray] | None = None  # None: zeros, in a row that is masked out
   mask: bool = False
   skipped: bool = False
   n_bytes: int = -1
   n_pixels: int = 0
+  place: np.ndarray | None = None  # of `geometry_ops.place`
 
 
 # ------------------------------------------------------------------------------------------ evaluation
@@ -70,8 +75,8 @@ def eval_batches(
     DataError: an unreadable picture under on_bad='error', or pictures of several sizes under input=asis.
   """
   n_rows = _rows_per_host(batch_size, n_hosts)
-  skip, inputs = _skips(on_bad), _Inputs(source, input, view)
-  blank = np.zeros(inputs.shape, np.uint8)
+  skip, inputs = _skips(on_bad), Inputs(source, input, view)
+  blank = inputs.blank
 
   def row(position: int) -> Row:
     index = position * n_hosts + host
@@ -84,7 +89,9 @@ def eval_batches(
         raise
       return Row(blank, source.id(index), skipped=True)
     inputs.check(picture.clip, source.id(index))
-    return _good(image_ops.to_input(picture.clip, input, view), picture, source, index)
+    geometry = geometry_ops.to_input(picture.clip.shape[1:3], input, view)
+    image = inputs.made(picture.clip, geometry)
+    return _good(image, picture, source, index)._replace(place=geometry_ops.place(geometry))
 
   n_batches = -(-len(source) // batch_size)
   return _backend(backend)(row, range(n_batches * n_rows), n_rows, inputs, source, n_threads or provenance.n_cores())
@@ -124,7 +131,7 @@ def train_batches(
     DataError: as in `eval_batches`; sources of different ids, under 'skip' of none in common; no readable picture.
   """
   n_rows = _rows_per_host(recipe.batch_size, n_hosts)
-  skip, inputs = _skips(on_bad), _Inputs(sources[0], input, view)
+  skip, inputs = _skips(on_bad), Inputs(sources[0], input, view, train=True)
   ids, places = _common_ids(sources, skip)
   order = Order(ids, seed)
   run = _backend(backend)
@@ -153,8 +160,13 @@ def train_batches(
     epoch, source, index = drawn(found)
     inputs.check(picture.clip, source.id(index))
     rng = np.random.Generator(np.random.Philox(key=hash_of("augment", seed, epoch, source.id(index))))
-    image = _augmented(picture.clip, rng, inputs.size, input, view, recipe)
-    return _good(image, picture, source, index, skipped=found != position)
+    geometry = _augmentation(picture.clip.shape[1:3], rng, inputs.size, input, view, recipe)
+    image = inputs.made(picture.clip, geometry)
+    if recipe.colour:
+      image = colour_ops.distorted(image, rng, recipe.colour)
+    made = _good(image, picture, source, index, skipped=found != position)
+    target = geometry_ops.moved(made.target or {}, geometry, geometry_ops.KEPT)
+    return made._replace(target=target, place=geometry_ops.still(geometry))
 
   def batches(start_step: int = 0) -> Iterator[Batch]:
     positions = range(start_step * n_rows, 2**62 // n_rows * n_rows)
@@ -163,31 +175,26 @@ def train_batches(
   return batches
 
 
-def _augmented(
-  clip: Clip, rng: np.random.Generator, size: tuple[int, int], input: InputSpec, view: View, recipe: Recipe
-) -> np.ndarray:
-  """As `to_input`: a random crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
-  if recipe.crop_zoom is not None:
-    frames = image_ops.random_zoomed_crop(
-      video_ops.fed(clip, input, view), rng, size, recipe.crop_zoom, input.interpolation
-    )
-    image = video_ops.arranged(frames, input, view)
+def _augmentation(
+  size: tuple[int, int], rng: np.random.Generator, to: tuple[int, int], input: InputSpec, view: View, recipe: Recipe
+) -> Geometry:
+  """A random crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
+  if recipe.jitter is not None:
+    geometry = geometry_ops.random_jitter(size, rng, to, input, recipe.jitter)
+  elif recipe.crop_zoom is not None:
+    geometry = geometry_ops.random_zoomed_crop(size, rng, to, recipe.crop_zoom)
   elif recipe.crop_scale is not None:
-    scale, ratio = recipe.crop_scale, recipe.crop_ratio
-    frames = image_ops.random_resized_crop(
-      video_ops.fed(clip, input, view), rng, size, scale, ratio, input.interpolation
-    )
-    image = video_ops.arranged(frames, input, view)
+    geometry = geometry_ops.random_resized_crop(size, rng, to, recipe.crop_scale, recipe.crop_ratio)
   else:
-    image = image_ops.to_input(clip, input, view)
-  return image[..., ::-1, :] if recipe.flip and rng.random() < 0.5 else image
+    geometry = geometry_ops.to_input(size, input, view)
+  return geometry._replace(mirrored=recipe.flip and bool(rng.random() < 0.5))
 
 
 # -------------------------------------------------------------------------------------------- backends
 
 
 def _threads(
-  row: Callable[[int], Row], positions: range, n_rows: int, inputs: _Inputs, source: Source, n_threads: int
+  row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, source: Source, n_threads: int
 ) -> Iterator[Batch]:
   n_ahead = max(AHEAD, -(-2 * n_threads // n_rows))  # small batches must not leave threads idle
   pool = ThreadPoolExecutor(n_threads, "pipeline")
@@ -196,33 +203,37 @@ def _threads(
     for start in positions[::n_rows]:
       pending.append([pool.submit(row, position) for position in range(start, start + n_rows)])
       if len(pending) > n_ahead:
-        yield _batch([future.result() for future in pending.popleft()], source)
+        yield _batch([future.result() for future in pending.popleft()], source, inputs)
     while pending:
-      yield _batch([future.result() for future in pending.popleft()], source)
+      yield _batch([future.result() for future in pending.popleft()], source, inputs)
   finally:  # reached too when the caller stops early and the generator is closed
     pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _tf_data(
-  row: Callable[[int], Row], positions: range, n_rows: int, inputs: _Inputs, source: Source, n_threads: int
+  row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, source: Source, n_threads: int
 ) -> Iterator[Batch]:
-  """tf.data carries images; the rest of each row, or its exception, waits beside it in `rows`."""
+  """tf.data carries images of one size; the rest of each row, or its exception, waits beside it in `rows`."""
   import tensorflow as tf
 
   tf.config.set_visible_devices([], "GPU")  # tensorflow must not take the accelerator's memory from jax
   rows: dict[int, Row | Exception] = {}
+  carried = inputs.shape if inputs.canvas else (0,)
 
   def load(position: np.ndarray) -> np.ndarray:
     try:
       made = row(int(position))
     except Exception as error:  # tf.data would turn it into one of its own, without type and traceback
       rows[int(position)] = error
-      return np.zeros(inputs.shape, np.uint8)
+      return np.zeros(carried, np.uint8)
+    if not inputs.canvas:
+      rows[int(position)] = made
+      return np.zeros(carried, np.uint8)
     rows[int(position)] = made._replace(image=None)
-    return np.ascontiguousarray(made.image)
+    return np.ascontiguousarray(inputs.padded(made.image, inputs.canvas))
 
   def load_in_graph(position: Any) -> Any:
-    return tf.ensure_shape(tf.numpy_function(load, [position], tf.uint8), inputs.shape)
+    return tf.ensure_shape(tf.numpy_function(load, [position], tf.uint8), carried)
 
   dataset = tf.data.Dataset.range(positions.start, positions.stop)
   dataset = dataset.map(load_in_graph, num_parallel_calls=n_threads, deterministic=True)
@@ -232,7 +243,7 @@ def _tf_data(
     for one in made:
       if isinstance(one, Exception):
         raise one
-    yield _batch(made, source, images)
+    yield _batch(made, source, inputs, images if inputs.canvas else None)
 
 
 _BACKENDS = {"threads": _threads, "tf.data": _tf_data}
@@ -244,60 +255,29 @@ def _backend(name: str) -> Callable[..., Iterator[Batch]]:
   return _BACKENDS[name]
 
 
-def _batch(rows: Sequence[Row], source: Source, images: np.ndarray | None = None) -> Batch:
-  """Rows as arrays. `images` are those of the rows where they are stacked already."""
+def _batch(rows: Sequence[Row], source: Source, inputs: Inputs, images: np.ndarray | None = None) -> Batch:
+  """Rows as arrays. `images` are those of the rows where they are stacked and padded already."""
   example = next((row.target for row in rows if row.target is not None), None) or source.target(0)
   zeros = {name: np.zeros_like(value) for name, value in example.items()}
   targets = [zeros if row.target is None else row.target for row in rows]
-  return {
-    "image": np.stack([row.image for row in rows]) if images is None else images,
+  if images is None:
+    images = inputs.stacked([row.image for row in rows], [row.id for row in rows])
+  batch = {
+    "image": images,
     "id": np.array([row.id for row in rows]),
     "mask": np.array([row.mask for row in rows]),
     "skipped": np.array([row.skipped for row in rows]),
     "n_bytes": np.array([row.n_bytes for row in rows], np.int64),
     "n_pixels": np.array([row.n_pixels for row in rows], np.int64),
-    **{name: np.stack([target[name] for target in targets]) for name in example},
+    **{name: inputs.joined(name, [target[name] for target in targets]) for name in example},
   }
+  if inputs.placed:
+    whole = np.array([*geometry_ops.IDENTITY, *images.shape[-3:-1]], np.float32)
+    batch["place"] = np.stack([whole if row.place is None else row.place for row in rows])
+  return batch
 
 
 # ---------------------------------------------------------------------------------------------- checks
-
-
-class _Inputs:
-  """The one shape of all inputs.
-
-  Frames are of the model's size under input=model, under input=asis of that of the first readable picture. Where the
-  view does not say of how many frames a clip is, a model of clips is fed as many as the first readable one has.
-  """
-
-  def __init__(self, source: Source, input: InputSpec, view: View):
-    self.size, self._n_frames, self._first = tuple(input.size), view.length or 1, ""
-    self._input, self._view = input, view
-    if view.input == "asis" or (input.clips and view.length is None):
-      for index in range(len(source)):
-        try:
-          self._n_frames, *size, _ = source.picture(index).clip.shape
-        except DataError:
-          continue  # told, or skipped, when its turn comes
-        self.size, self._first = tuple(size) if view.input == "asis" else self.size, source.id(index)
-        return
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """Of one row's image."""
-    return video_ops.arranged_shape(self._n_frames, self.size, self._input, self._view)
-
-  def check(self, clip: Clip, id: str) -> None:
-    if self._view.input == "asis" and clip.shape[1:3] != self.size and self._first:
-      raise DataError(
-        f"{id}: the picture is {clip.shape[2]}x{clip.shape[1]} and {self._first} is {self.size[1]}x{self.size[0]}; "
-        "input=asis needs one size. Use input=model, or a view that ends in one, such as resize=256,crop=224"
-      )
-    if self._input.clips and len(clip) != self._n_frames:
-      raise DataError(
-        f"{id}: the clip has {len(clip)} frames and {self._first} has {self._n_frames}; the model needs one length. "
-        "Use a view that has one, such as length=8"
-      )
 
 
 def _rows_per_host(batch_size: int, n_hosts: int) -> int:

@@ -16,7 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from robust_compress.data import clips, files, frame_folders, image_ops, picture_folders, tfds_source, video_ops
+from robust_compress.data import (
+  clips,
+  coco_json,
+  files,
+  frame_folders,
+  geometry_ops,
+  image_ops,
+  mask_folders,
+  picture_folders,
+  tfds_source,
+  video_ops,
+  voc_xml,
+  yolo,
+)
 from robust_compress.data.video_ops import Choose
 from robust_compress.specs import import_attribute, key_of, nearest, parse_data
 from robust_compress.types import Clip, Data, DataError, Picture, Source, View
@@ -25,10 +38,14 @@ SOURCES: dict[str, tuple[Callable[..., Source] | str, str]] = {
   "folders": (files.folders, "path/split/class/picture; split 'all': path/class/picture"),
   "csv": (files.labels_csv, "a folder with labels.csv: file and wnid or label; split 'all'; file=labels.csv"),
   "pictures": (picture_folders.pictures, "every picture below path, without labels; path=one+another; split 'all'"),
+  "coco": (coco_json.coco, "boxes: path/annotations/instances_split.json and pictures in path/split; file=, images="),
+  "yolo": (yolo.yolo, "boxes: path/images/split/a.jpg and path/labels/split/a.txt; classes=coco80 or a file"),
+  "voc": (voc_xml.voc, "boxes: path/JPEGImages, Annotations and ImageSets/Main/split.txt; classes=voc20"),
+  "masks": (mask_folders.masks, "segmentation: images=images/split, masks=masks/split; classes, ignore, shift, naming"),
   "videos": (clips.videos, "path/split/class/video or path/split/video; any format of FFmpeg, and y4m"),
-  "frames": (frame_folders.frames, "path/split/class/clip/frame or path/split/clip/frame; naming=folders|cityscapes"),
+  "frames": (frame_folders.frames, "path/split/class/clip/frame or path/split/clip/frame; naming=cityscapes, masks"),
   "yuv": (clips.yuv, "raw video, laid out as videos; width, height, format=yuv420p"),
-  "scenes": ("robust_compress.data.scenes:Scenes", "rendered by this project, nothing to download; moves, by length=8"),
+  "scenes": ("robust_compress.data.scenes:Scenes", "rendered here; truth=label|boxes|segmentation; moves, by length=8"),
 }
 
 
@@ -129,7 +146,11 @@ class ViewedSource:
     return self.source.id(index)
 
   def target(self, index: int) -> dict[str, np.ndarray]:
-    return self.source.target(index)
+    target = self.source.target(index)
+    if "size" not in target:
+      return target
+    height, width = target["size"].tolist()
+    return geometry_ops.moved(target, geometry_ops.viewed((height, width), self.view))
 
   def picture(self, index: int) -> Picture:
     if self.view.is_identity:

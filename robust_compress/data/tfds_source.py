@@ -6,7 +6,7 @@
 Image bytes are taken undecoded, so that the rate of originals is that of the stored file and all pixels come from
 Pillow. A video is stored by TFDS as a picture file a frame, and only the frames that a view takes are decoded. TFRecord
 files have no index of their own: one pass over the record headers makes one (12 bytes read a record, 8 bytes kept),
-after which they are read by offset like the others.
+after which they are read by offset like the others. What has boxes or masks besides: `tfds_dense.py`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from robust_compress.data import image_ops
+from robust_compress.data import image_ops, tfds_dense
 from robust_compress.data.files import sampled
 from robust_compress.data.video_ops import Choose
 from robust_compress.specs import key_of, nearest
-from robust_compress.types import Clip, DataError, Picture
+from robust_compress.types import Clip, DataError, Picture, Source
 
 # Kinds of data that are no TFDS set; for the hint after a misspelt name.
-OTHERS = ("folders", "csv", "videos", "frames", "yuv", "scenes")
+OTHERS = ("folders", "csv", "coco", "yolo", "voc", "masks", "videos", "frames", "yuv", "scenes")
 HEADER = struct.Struct("<QI")  # a TFRecord: length, its checksum, the record, its checksum (4 bytes)
 
 
-def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None, **unknown: Any) -> TfdsSource:
-  """A prepared TFDS set of pictures with a class label, or of videos: 'imagenet2012', 'cifar10', 'ucf101/ucf101_1'.
+def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None, **unknown: Any) -> Source:
+  """A prepared TFDS set of pictures with a class label, boxes or masks, or of videos: 'cifar10', 'ucf101/ucf101_1'.
 
   It is looked for in data_dir, then where TFDS itself keeps its data. Nothing is downloaded.
   """
@@ -45,12 +45,17 @@ def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None,
   if unknown:  # said only now, so that a misspelt 'csv(path=…)' is first told that it is no data set
     raise nearest(f"option of {name}", min(unknown), ["version"])
   info, features = builder.info, dict(builder.info.features.items())
-  kind, key, label = _what_it_holds(name, features, *(info.supervised_keys or ("image", "label")))
+  dense = tfds_dense.what_it_holds(builder.name, features)
+  if dense:
+    kind, key, label = TfdsSource, dense.image, ""
+  else:
+    kind, key, label = _what_it_holds(name, features, *(info.supervised_keys or ("image", "label")))
   if split not in info.splits:
     raise DataError(f"{name}: no split {split!r} in {info.data_dir}; it has {', '.join(info.splits)}")
-  records = _records(builder, split, key)
+  records = _records(builder, split, [key, *(dense.masks if dense else ())])
   classes = tuple(features[label].names) if label else ()
-  return kind(f"{info.full_name}:{split}", records, key, label, classes, range(len(records)))
+  pictures = kind(f"{info.full_name}:{split}", records, key, label, classes, range(len(records)))
+  return dense.source(pictures) if dense else pictures
 
 
 def _what_it_holds(name: str, features: Mapping[str, Any], image: str, label: str) -> tuple[type, str, str]:
@@ -62,7 +67,9 @@ def _what_it_holds(name: str, features: Mapping[str, Any], image: str, label: st
   if image in features and image not in videos and label:
     return TfdsSource, image, label
   if not videos:
-    raise DataError(f"{name}: its features are {', '.join(features)}; expected an image and a class label, or a video")
+    raise DataError(
+      f"{name}: its features are {', '.join(features)}; expected an image with a class label or objects, or a video"
+    )
   return TfdsClips, videos[0], label
 
 
@@ -86,15 +93,15 @@ def _builder(name: str, data_dir: Path) -> Any:
   )
 
 
-def _records(builder: Any, split: str, image: str) -> Sequence[Mapping[str, Any]]:
-  """Examples of a split with the image, or each frame of the video, left as bytes."""
+def _records(builder: Any, split: str, encoded: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+  """Examples of a split with these pictures, or each frame of a video, left as bytes."""
   import tensorflow_datasets as tfds
 
   class AsStored(tfds.decode.SkipDecoding):
     def decode_batch_example_np(self, frames: Any) -> Any:
       return frames
 
-  decoders = {image: AsStored()}
+  decoders = {key: AsStored() for key in encoded}
   try:
     return builder.as_data_source(split, decoders=decoders)
   except NotImplementedError:  # prepared in a format without random access
@@ -171,13 +178,17 @@ class TfdsSource:
 
   def read(self, index: int) -> Any:
     """The picture file as TFDS stored it."""
-    record = self.records[self.indices[index]]
+    record = self.record(index)
     if self.label:
       label = int(record[self.label])
       if not 0 <= label < len(self.classes):
         raise DataError(f"{self.id(index)}: label {label} is out of range; {self.name} has {len(self.classes)} classes")
       self._labels[index] = label
     return record[self.image]
+
+  def record(self, index: int) -> Mapping[str, Any]:
+    """Everything that TFDS stored of an example."""
+    return self.records[self.indices[index]]
 
   def digest(self, index: int) -> str:
     """Of the contents of one example."""

@@ -1,6 +1,6 @@
 """`scenes`, the embedded data set: procedural pictures, the same bits everywhere, in which fine texture matters.
 
-    Scenes(split, size, seed, n) ──picture(i)──▶ uint8[1 h w 3]      ──target(i)──▶ {'label': int32[]}
+    Scenes(split, size, seed, n) ──picture(i)──▶ uint8[1 h w 3]      ──target(i)──▶ {'label': int32[]}, boxes or masks
                                  └─rendered(i)─▶ Rendered: boxes, masks, depth, keypoints, flow
 
 Ten classes are five outlines in two fine textures each (`scene.KINDS`), on grounds with natural spectra, among clutter,
@@ -23,11 +23,15 @@ from robust_compress.types import DataError, Picture, SpecError
 
 SPLITS = {"train": 4000, "val": 500, "test": 1000}  # and how many pictures each has unless told
 _MIN_SIZE, _MAX_SIZE = 16, 2048
-_KEPT_BYTES = 192_000_000  # of rendered pictures that a source keeps in memory
+TRUTHS = ("label", "boxes", "segmentation")
+BACKGROUND = "background"  # of segmentation: the backdrop, and the clutter, which is there to be mistaken for an object
+MAX_OBJECTS = 32
+_KEPT_BYTES = 192_000_000  # of rendered pictures that a source keeps in memory, and of masks
+_N_OBJECTS = 4  # stream of draws
 
 
 class Scenes:
-  """Pictures of one object of one of ten classes, as many of each class, in an order that shows no class.
+  """Pictures of an object of one of ten classes, as many of each class, in an order that shows no class.
 
   Args:
     split: 'train', 'val' or 'test'; splits share no scene. The first k of n pictures do not depend on n.
@@ -35,14 +39,19 @@ class Scenes:
       of a class has waves of 3 to 5.2 pixels at 160.
     seed: of the data set; another seed shows other scenes.
     n: number of pictures, by default that of `SPLITS`.
+    truth: what targets say: the 'label' of the main object, 'boxes' of all of which a pixel is seen, their areas being
+      what is seen of them, or 'segmentation', for which a class 'background' stands before the ten.
+    objects: how many there are at most: from one to so many a picture, of which all but the main one are smaller and of
+      any class.
 
   Raises:
     SpecError: an unknown split, or an option out of its range.
   """
 
-  classes = CLASSES
-
-  def __init__(self, split: str = "train", size: int = 160, seed: int = 0, n: int | None = None):
+  def __init__(
+    self, split: str = "train", size: int = 160, seed: int = 0, n: int | None = None, truth: str = "label",
+    objects: int = 1,
+  ):  # fmt: skip
     if split not in SPLITS:
       raise specs.nearest("split of scenes", split, SPLITS)
     if not _MIN_SIZE <= size <= _MAX_SIZE:
@@ -51,9 +60,15 @@ class Scenes:
       raise SpecError(f"scenes(seed={seed}): seed runs from 0 to 2^63 - 1")
     if n is not None and n < 1:
       raise SpecError(f"scenes(n={n}): n is at least 1")
-    self.split, self.size, self.seed = split, size, seed
+    if truth not in TRUTHS:
+      raise specs.nearest("truth of scenes", truth, TRUTHS)
+    if not 1 <= objects <= MAX_OBJECTS:
+      raise SpecError(f"scenes(objects={objects}): objects runs from 1 to {MAX_OBJECTS}")
+    self.split, self.size, self.seed, self.truth, self.objects = split, size, seed, truth, objects
     self.n = SPLITS[split] if n is None else n
+    self.classes = (BACKGROUND, *CLASSES) if truth == "segmentation" else CLASSES
     self._kept: dict[tuple[int, int], np.ndarray] = {}
+    self._truths: dict[int, dict[str, np.ndarray]] = {}
 
   def __len__(self) -> int:
     return self.n
@@ -62,8 +77,34 @@ class Scenes:
     return f"{self.split}-{self._checked(index):06d}"
 
   def target(self, index: int) -> dict[str, np.ndarray]:
-    """{'label': int32[]}."""
-    return {"label": np.array(self._label(self._checked(index)), np.int32)}
+    """{'label': int32[]}; or boxes, k being `objects`, or a segmentation, of the picture at time 0."""
+    if self.truth == "label":
+      return {"label": np.array(self._label(self._checked(index)), np.int32)}
+    found = self._truths.get(index)
+    if found is None:
+      found = self._boxes(index) if self.truth == "boxes" else self._segmentation(index)
+      if (len(self._truths) + 1) * sum(value.nbytes for value in found.values()) <= _KEPT_BYTES:
+        self._truths[index] = found
+    return {name: value.copy() for name, value in found.items()}
+
+  def _boxes(self, index: int) -> dict[str, np.ndarray]:
+    rendered = self.rendered(index)
+    seen = np.bincount(rendered.instances.ravel(), minlength=len(rendered.scene.objects) + 1)[1:]
+    missing = self.objects - len(rendered.visible)
+    return {
+      "boxes": np.pad(rendered.boxes, ((0, missing), (0, 0))),
+      "box_labels": np.pad(rendered.labels, (0, missing), constant_values=-1),
+      "box_areas": np.pad(seen[list(rendered.visible)].astype(np.float32), (0, missing)),
+      "box_kinds": np.zeros(self.objects, np.uint8),
+      "size": np.full(2, self.size, np.int32),
+    }
+
+  def _segmentation(self, index: int) -> dict[str, np.ndarray]:
+    semantic = self.rendered(index).semantic
+    return {
+      "segmentation": np.where(semantic > len(CLASSES), np.uint8(0), semantic),
+      "size": np.full(2, self.size, np.int32),
+    }
 
   def picture(self, index: int) -> Picture:
     """uint8[1 h w 3], the caller's own; there is no file, so no bytes are known."""
@@ -88,7 +129,9 @@ class Scenes:
 
   def scene(self, index: int) -> Scene:
     """What is in the picture."""
-    return draw_scene(self._key(self._checked(index)), label=self._label(index))
+    key = self._key(self._checked(index))
+    n_objects = 1 + Draws(key, _N_OBJECTS).integer(self.objects)
+    return draw_scene(key, n_objects, label=self._label(index))
 
   def rendered(self, index: int, time: float = 0.0) -> Rendered:
     """The picture with the truth about it, at a moment of its motion (in frames)."""
@@ -97,6 +140,10 @@ class Scenes:
   def fingerprint(self) -> str:
     """Version and options, and a hash of one small picture: it would notice arithmetic that is not IEEE 754."""
     options = f"scenes {VERSION} split={self.split} size={self.size} seed={self.seed} n={self.n}"
+    if self.objects > 1:
+      options += f" objects={self.objects}"
+    if self.truth != "label":
+      options += f" truth={self.truth}"
     return f"{options} probe={probe()}"
 
   def _key(self, index: int) -> tuple[int, int, int]:

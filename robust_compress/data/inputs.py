@@ -1,0 +1,128 @@
+"""What the inputs of a model have in common: their shape, and how rows of unlike sizes become one array.
+
+    clip ──made(geometry)──▶ uint8[h w 3] ──stacked──▶ uint8[b H W 3], black below and to the right of each
+    segmentation uint8[h w] ──joined──▶ uint8[b H W], IGNORED there
+
+Each shape is compiled, so there are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robust_compress.data import geometry_ops, image_ops, video_ops
+from robust_compress.data.geometry_ops import Geometry, Size
+from robust_compress.types import Clip, DataError, InputSpec, Source, View
+
+CANVAS = 128  # segmentations of unlike sizes are scored on sides of such multiples
+
+
+class Inputs:
+  """The shape of all inputs.
+
+  Frames are of the model's size under input=model, under input=asis of that of the first readable picture, in either
+  case up to a multiple that the model asks for. Pictures of unlike sizes under fit='pad' have no one shape: each batch
+  takes the smallest of a few canvases. Training needs one shape for all steps and hosts, and has the largest. Where the
+  view does not say of how many frames a clip is, a model of clips is fed as many as the first readable one has.
+
+  Attributes:
+    size: (h, w) of an input, that crops are brought to.
+    canvas: what batches are padded to; None where that differs from batch to batch.
+    placed: whether batches say where their pixels lie.
+  """
+
+  def __init__(self, source: Source, input: InputSpec, view: View, train: bool = False):
+    self._n_frames, self._first = view.length or 1, ""
+    self._input, self._view, self._train = input, view, train
+    size = tuple(input.size)
+    if view.input == "asis" or (input.clips and view.length is None):
+      for index in range(len(source)):
+        try:
+          self._n_frames, *found, _ = source.picture(index).clip.shape
+        except DataError:
+          continue  # told, or skipped, when its turn comes
+        size, self._first = tuple(found) if view.input == "asis" else size, source.id(index)
+        break
+    self._canvases = self._possible(size)
+    self.size = self._canvases[-1]
+    self.canvas = self.size if train or len(self._canvases) == 1 else None
+    self.placed = input.fit == "pad" or "size" in (source.target(0) if len(source) else {})
+
+  def _possible(self, size: Size) -> list[Size]:
+    spec, known = self._input, _size_of(self._view)
+    if self._view.input == "asis":
+      return [geometry_ops.rounded_up(size, spec.multiple)]
+    if spec.fit != "pad":
+      return [size]
+    if known is not None:
+      return [geometry_ops.rounded_up(geometry_ops.fitted(known, spec), spec.multiple)]
+    return geometry_ops.canvases(spec)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of one row's image, padded to the largest canvas."""
+    return video_ops.arranged_shape(self._n_frames, self.size, self._input, self._view)
+
+  @property
+  def blank(self) -> np.ndarray:
+    """The image of a row that is masked out."""
+    size = self.canvas or self._canvases[0]
+    return np.zeros(video_ops.arranged_shape(self._n_frames, size, self._input, self._view), np.uint8)
+
+  def made(self, clip: Clip, geometry: Geometry) -> np.ndarray:
+    """The pixels of a row."""
+    frames = video_ops.fed(clip, self._input, self._view)
+    return video_ops.arranged(image_ops.apply(frames, geometry, self._input.interpolation), self._input, self._view)
+
+  def padded(self, image: np.ndarray, canvas: Size) -> np.ndarray:
+    """[… h w 3] with black below and to the right."""
+    height, width = image.shape[-3:-1]
+    if (height, width) == canvas:
+      return image
+    geometry_ops.smallest([canvas], [(height, width)], "a picture")
+    pads = [(0, 0)] * (image.ndim - 3) + [(0, canvas[0] - height), (0, canvas[1] - width), (0, 0)]
+    return np.pad(image, pads)
+
+  def stacked(self, images: Sequence[np.ndarray], ids: Sequence[str]) -> np.ndarray:
+    """The images of a batch, padded to one canvas."""
+    canvas = self.canvas
+    if canvas is None:
+      canvas = geometry_ops.smallest(self._canvases, [image.shape[-3:-1] for image in images], f"one of {ids}")
+    return np.stack([self.padded(image, canvas) for image in images])
+
+  def joined(self, name: str, values: Sequence[np.ndarray]) -> np.ndarray:
+    """One kind of target of a batch; segmentations on one canvas, in training that of the images."""
+    if name != "segmentation":
+      return np.stack(values)
+    sizes = [value.shape for value in values]
+    canvas = self.canvas if self._train and self.canvas else sizes[0]
+    if not self._train and any(size != canvas for size in sizes):
+      canvas = geometry_ops.rounded_up((max(h for h, _ in sizes), max(w for _, w in sizes)), CANVAS)
+    window = geometry_ops.whole(canvas)
+    return np.stack([geometry_ops.cropped(value, window, geometry_ops.IGNORED) for value in values])
+
+  def check(self, clip: Clip, id: str) -> None:
+    if self._view.input == "asis" and self._first and not self._fits(clip.shape[1:3]):
+      raise DataError(
+        f"{id}: the picture is {clip.shape[2]}x{clip.shape[1]} and {self._first} is {self.size[1]}x{self.size[0]}; "
+        "input=asis needs one size. Use input=model, or a view that ends in one, such as resize=256,crop=224"
+      )
+    if self._input.clips and len(clip) != self._n_frames:
+      raise DataError(
+        f"{id}: the clip has {len(clip)} frames and {self._first} has {self._n_frames}; the model needs one length. "
+        "Use a view that has one, such as length=8"
+      )
+
+  def _fits(self, size: Size) -> bool:
+    if self._input.fit == "pad":
+      return size[0] <= self.size[0] and size[1] <= self.size[1]
+    return size == self.size
+
+
+def _size_of(view: View) -> Size | None:
+  """The one size that a view makes of all pictures, if it does."""
+  if view.crop is not None:
+    return (view.crop, view.crop) if isinstance(view.crop, int) else view.crop
+  return view.resize if isinstance(view.resize, tuple) else None
