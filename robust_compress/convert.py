@@ -55,6 +55,7 @@ TRANSFORMS: dict[str, tuple[Transform, Transform]] = {  # name -> (to ours, to f
   "conv3d": _permutation((2, 3, 4, 1, 0)),  # o i t h w -> t h w i o
   "counter": (lambda array: None, lambda array: np.zeros((), np.int64)),  # steps seen: not used, written as 0
   "ignored": (lambda array: None, lambda array: None),  # a constant that some files carry
+  "state": (lambda array: None, lambda array: None),  # ours alone: zeros where training starts, in no file
 }
 
 
@@ -75,7 +76,7 @@ class Rule:
     if self.transform not in TRANSFORMS:
       raise specs.nearest("transform", self.transform, TRANSFORMS)
     ours, foreign = (set(_pattern(text).groupindex) for text in (self.ours, self.foreign))
-    if ours != foreign and self.transform != "ignored":
+    if ours != foreign and self.transform not in ("ignored", "state"):
       raise WeightsError(f"rule {self.foreign!r} -> {self.ours!r}: the placeholders differ, so it has no inverse")
 
 
@@ -136,10 +137,11 @@ def to_variables(arrays: Mapping[str, np.ndarray], rules: Iterable[Rule], templa
       if value is None or _whole(value.shape, rule) != tuple(wanted[path].shape):
         misshapen.append(f"{key} {array.shape} for {path} {tuple(wanted[path].shape)}")
       found.add(path, rule, np.asarray(array if value is None else value))
-  unfilled = [path for path in wanted if not found.is_whole(path)]
+  own = [path for path in wanted if any(_is_state(rule, path) for rule in rules)]
+  unfilled = [path for path in wanted if not found.is_whole(path) and path not in own]
   if left_over or unfilled or misshapen:
     raise WeightsError(_mismatch(name, len(arrays), len(wanted), left_over, unfilled, misshapen))
-  return unflatten(found.arrays())
+  return unflatten(found.arrays() | {path: np.zeros(wanted[path].shape, wanted[path].dtype) for path in own})
 
 
 def matching(
@@ -196,7 +198,8 @@ def to_foreign(variables: Mapping, rules: Iterable[Rule]) -> dict[str, np.ndarra
     if not named:
       unnamed.append(path)
     for key, rule in named.items():
-      arrays[key] = TRANSFORMS[rule.transform][1](_part(np.asarray(value), rule))
+      if rule.transform != "state":
+        arrays[key] = TRANSFORMS[rule.transform][1](_part(np.asarray(value), rule))
   if unnamed:
     raise WeightsError(f"{_listed(unnamed)} of the model have no rule, so no foreign name; add them to its RULES")
   return arrays
@@ -229,6 +232,10 @@ def _rename(template: str, other: str, key: str) -> str | None:
   """`key` rewritten from one template to the other, None where it does not match."""
   match = _pattern(template).fullmatch(key)
   return None if match is None else other.format(**match.groupdict())
+
+
+def _is_state(rule: Rule, path: str) -> bool:
+  return rule.transform == "state" and _pattern(rule.ours).fullmatch(path) is not None
 
 
 def _drops(rule: Rule) -> bool:

@@ -226,7 +226,10 @@ def train_step(
       gradient, (means, collections) = jax.grad(mean, has_aux=True)(state.params, collections, *part)
       sums = jax.tree.map(jnp.add, sums, (gradient, means))
     gradient, means = jax.lax.psum(sums, AXIS)
-    collections = jax.lax.pmean(collections, AXIS) if recipe.batch_norm != "frozen" else state.collections
+    kept = ("batch_stats",) if recipe.batch_norm == "frozen" else ()
+    collections = {
+      name: tree if name in kept else jax.lax.pmean(collections[name], AXIS) for name, tree in state.collections.items()
+    }
 
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -57,6 +57,15 @@ def assert_same(tree, expected):
     assert tree[path].dtype == value.dtype, path
 
 
+def test_state_of_training_is_in_no_file_and_starts_as_zeros():
+  rules = (*convert.linear("fc"), Rule("", "counters/level{i}", "state"))
+  template = {"params": {"fc": {"kernel": np.zeros((4, 7)), "bias": np.zeros(7)}}, "counters": {"level0": np.ones(5)}}
+  foreign = {"fc.weight": np.ones((7, 4), np.float32), "fc.bias": np.ones(7, np.float32)}
+  found = convert.to_variables(foreign, rules, template)
+  np.testing.assert_array_equal(found["counters"]["level0"], np.zeros(5))
+  assert convert.to_foreign(found, rules).keys() == foreign.keys()
+
+
 @given(st.integers(1, 12), st.integers(1, 11), st.integers(1, 4))
 def test_rules_work_both_ways(n_stems, n_blocks, width):
   foreign = arrays(n_stems, n_blocks, width)
