@@ -59,6 +59,62 @@ def test_lacking_classes_are_listed():
     labels.relabel(["newt", "cat", "olm"], ["cat", "dog"])
 
 
+class Placed(MemorySource):
+  """Pictures whose labels have a place."""
+
+  def __init__(self, classes, **target):
+    super().__init__([photo(8, 8)])
+    self.classes, self.given = tuple(classes), target
+
+  def target(self, index):
+    return self.given
+
+
+def test_class_lists():
+  sizes = {name: len(labels.class_list(name)) for name in labels.CLASS_LISTS}
+  assert sizes == {
+    "imagenet1k": 1000, "imagenet1001": 1001, "coco91": 91, "coco80": 80, "voc20": 20, "ade150": 150,
+    "cityscapes19": 19, "camvid11": 11,
+  }  # fmt: skip
+  coco = labels.class_list("coco91")
+  assert [coco[i] for i in (0, 1, 12, 13, 90)] == ["", "person", "", "stop sign", "toothbrush"]
+  assert (labels.class_list("coco80")[11], labels.class_list("ade150")[89]) == ("stop sign", "television")
+  for name in labels.CLASS_LISTS:
+    named = [label for label in labels.class_list(name) if label]
+    assert len(set(named)) == len(named)
+    assert labels.relabel(labels.class_list(name), labels.class_list(name)).tolist() == [
+      i if label else -1 for i, label in enumerate(labels.class_list(name))
+    ]
+
+
+def test_labels_of_voc_and_coco_meet():
+  voc, coco = labels.class_list("voc20"), labels.class_list("coco91")
+  mapped = labels.relabel(voc, coco)
+  assert [coco[i] for i in mapped[[0, 10, 13, 17]]] == ["airplane", "dining table", "motorcycle", "couch"]
+  np.testing.assert_array_equal(labels.relabel([coco[i] for i in mapped], voc), np.arange(20))
+  with pytest.raises(DataError, match="1 of 2 classes of the data are not among the model's 91: newt"):
+    labels.relabel(["cat", "newt"], coco)  # and no label that is not used is taken for it
+
+
+def test_labels_of_boxes_are_mapped_and_none_stays_none():
+  source = labels.RelabelledSource(
+    Placed(("cat", "", "dog"), box_labels=np.array([2, 0, 1, -1], np.int32)), ("dog", "", "cat")
+  )
+  mapped = source.target(0)["box_labels"]
+  assert (mapped.tolist(), mapped.dtype) == ([0, 2, -1, -1], np.int32)
+  with pytest.raises(DataError, match="label 3 is out of range"):
+    labels.RelabelledSource(Placed(("a", "b"), box_labels=np.array([0, 3], np.int32)), ("b", "a")).target(0)
+
+
+def test_labels_of_pixels_are_mapped_and_what_does_not_count_stays_so():
+  given = np.array([[0, 1, 2], [255, 2, 0]], np.uint8)
+  source = labels.RelabelledSource(Placed(("road", "", "sky"), segmentation=given), ("sky", "road"))
+  mapped = source.target(0)["segmentation"]
+  assert (mapped.tolist(), mapped.dtype) == ([[1, 255, 0], [255, 0, 1]], np.uint8)
+  with pytest.raises(DataError, match="label 2 is out of range"):
+    labels.RelabelledSource(Placed(("sky", "road"), segmentation=given), ("sky", "road", "sea")).target(0)
+
+
 def test_relabelled_source():
   source = labels.RelabelledSource(Labelled([9, 0, 1], IMAGENETTE), labels.class_list("imagenet1k"))
   assert [int(source.target(i)["label"]) for i in range(3)] == [701, 0, 217]

@@ -101,6 +101,40 @@ def test_source_interface_and_balance():
   assert [source.rendered(i).label for i in range(40)] == labels
 
 
+def test_other_truths_are_of_the_same_pictures():
+  plain = scenes.Scenes("val", size=48, n=4)
+  for truth in ("boxes", "segmentation"):
+    other = scenes.Scenes("val", size=48, n=4, truth=truth)
+    assert other.id(2) == plain.id(2)
+    np.testing.assert_array_equal(other.picture(2).clip, plain.picture(2).clip)
+    assert other.target(2)["size"].tolist() == [48, 48]
+  boxes, segmented = (scenes.Scenes("val", size=48, n=4, truth=truth) for truth in ("boxes", "segmentation"))
+  assert boxes.target(2)["box_labels"].tolist() == [int(plain.target(2)["label"])]
+  assert segmented.classes == ("background", *scenes.CLASSES)
+  assert set(np.unique(segmented.target(2)["segmentation"])) == {0, 1 + int(plain.target(2)["label"])}
+  assert plain.fingerprint() == f"scenes 1 split=val size=48 seed=0 n=4 probe={PROBE}"
+  assert len({source.fingerprint() for source in (plain, boxes, segmented)}) == 3
+
+
+def test_boxes_and_masks_of_several_objects_agree():
+  boxes, segmented = (scenes.Scenes("test", 64, n=20, truth=truth, objects=5) for truth in ("boxes", "segmentation"))
+  found = []
+  for index in range(20):
+    target, mask = boxes.target(index), segmented.target(index)["segmentation"]
+    assert target["boxes"].shape == (5, 4)
+    assert target["box_kinds"].tolist() == [0] * 5
+    n = int((target["box_labels"] >= 0).sum())
+    assert not target["boxes"][n:].any()
+    assert target["box_areas"][:n].min() >= 1
+    assert target["box_areas"].sum() == (mask > 0).sum()
+    for (x0, y0, x1, y1), label in zip(target["boxes"][:n].astype(int), target["box_labels"]):
+      assert (mask[y0:y1, x0:x1] == 1 + label).any()
+    target["boxes"][:] = 7  # the caller's own
+    assert boxes.target(index)["boxes"][0].max() <= 64
+    found.append(n)
+  assert set(found) == {1, 2, 3, 4, 5}
+
+
 def test_sizes_of_splits():
   assert {split: len(scenes.Scenes(split)) for split in scenes.SPLITS} == {"train": 4000, "val": 500, "test": 1000}
 
@@ -127,6 +161,8 @@ def test_fingerprint_follows_the_options():
     ({"size": 4}, "size runs from 16"),
     ({"seed": -1}, "seed runs from 0"),
     ({"n": 0}, "n is at least 1"),
+    ({"truth": "box"}, "did you mean 'boxes'"),
+    ({"objects": 0}, "objects runs from 1 to 32"),
   ],
 )
 def test_options_out_of_range(options, message):
