@@ -183,6 +183,19 @@ def test_a_picture_of_another_size_than_its_annotations(coco):
     source.picture(1)
 
 
+def test_links_of_coco_stay_inside(coco, tmp_path):
+  picture(tmp_path / "secret/8.png")
+  content = changed("images", file_name="8.png")
+  link = coco(content) / "zoo/val/8.png"
+  link.symlink_to(tmp_path / "secret/8.png")
+  with pytest.raises(DataError, match="leads out of"):
+    sources.open_source("coco(path=zoo):val", coco(content))
+  link.unlink()
+  (link.parent / "more").symlink_to(tmp_path / "data/zoo/val")
+  content = changed("images", file_name="more/5.png")
+  assert sources.open_source("coco(path=zoo):val", coco(content)).id(1) == "more/5.png"
+
+
 # ------------------------------------------------------------------------------------------------- YOLO
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from robust_compress.data import boxes, layout
 from robust_compress.data.boxes import Annotated, BoxedFiles, BoxTable
-from robust_compress.data.files import File, FileSource, inside, located, read_file, stat_of
+from robust_compress.data.files import File, FileSource, inside, listed, located, read_file, stat_of
 from robust_compress.types import DataError
 
 MAX_BYTES = 2 << 30  # of a JSON file; COCO's largest has 450 million
@@ -46,7 +46,8 @@ def coco(
   pictures = _by_id(content, "images", table)
   annotated = {id: _empty(pictures[id], f"{table}: image {id}") for id in sorted(pictures)}
   _fill(annotated, content, {id: label for label, id in enumerate(sorted(categories))}, table)
-  files = {id: _file(pictures[id], folder, f"{table}: image {id}") for id in annotated}
+  there = {entry.name for entry in listed(folder, root)}  # none of them a link that leads out
+  files = {id: _file(pictures[id], folder, there, f"{table}: image {id}") for id in annotated}
   owners: dict[str, int] = {}
   for id, file in files.items():
     if owners.setdefault(file.id, id) != id:
@@ -92,9 +93,9 @@ def _empty(picture: dict[str, Any], where: str) -> Annotated:
   return Annotated((size[0], size[1]), [], [], [], [])
 
 
-def _file(picture: dict[str, Any], folder: Path, where: str) -> File:
+def _file(picture: dict[str, Any], folder: Path, there: set[str], where: str) -> File:
   name = _field(picture, "file_name", str, where)
-  return File(name, inside(folder, name, where))
+  return File(name, folder / name if name in there else inside(folder, name, where))
 
 
 def _fill(annotated: dict[int, Any], content: dict[str, Any], labels: dict[int, int], table: Path) -> None:
