@@ -107,6 +107,7 @@ def test_what_is_mended_is_counted(coco):
   part = sources.open_source("coco(path=zoo):val[:2]", data_dir)
   assert (part.counts["boxes_dropped"], part.counts["objects"]) == (0, 1)
   assert objects(part, 0) == objects(source, 0)
+  assert part.read(1) == (data_dir / "zoo/val/6.png").read_bytes()
   assert boxes.counts_of(sources.open_source("scenes:val")) is None
 
 
@@ -386,6 +387,7 @@ def test_masks(street):
   np.testing.assert_array_equal(target["segmentation"], np.where(STREET == 11, IGNORED, STREET))
   assert (target["segmentation"].dtype, target["size"].tolist()) == (np.uint8, [12, 16])
   np.testing.assert_array_equal(source.picture(0).clip, photo(12, 16))
+  assert source.read(0) == (street / "street/train/a.png").read_bytes()
   part = sources.open_source(f"{CAMVID}[:1]", street)
   assert part.fingerprint() == source.fingerprint()
 
@@ -485,6 +487,7 @@ def test_the_labelled_frames_of_clips(tmp_path):
     sources.ViewedSource(source, sources.View(length=8, stride=3)).picture(0).clip.shape, (8, 2, 6, 3)
   )
   assert source.picture(0).clip.shape == (30, 2, 6, 3)
+  assert not hasattr(source, "read")  # of pictures that are files, which clips are not
   mask(tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png", IDS[:, :3])
   with pytest.raises(DataError, match=r"000019_leftImg8bit\.png is 6x2, and its mask .* is of 3x2"):
     source.target(0)

@@ -139,6 +139,10 @@ class Boxed:
       raise differing(f"{self.id(index)}: the picture", shape, "what its annotations describe", size)
     return picture
 
+  def read(self, index: int) -> bytes:
+    """The picture file as it is."""
+    return self.pictures.read(index)
+
   @property
   def counts(self) -> dict[str, int]:
     return self.table.counts

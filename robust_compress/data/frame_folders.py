@@ -2,7 +2,7 @@
 
 path/val/surfing/a/0001.png, …                        ──frames─────────────────────┬─▶ ClipFiles
 path/val/lindau/lindau_000003_000000_leftImg8bit.png  ──frames, naming=cityscapes──┘
-masks/val/lindau/lindau_000003_000019_gtFine_labelIds.png, of the labelled frames  ──▶ SegmentedFiles
+masks/val/lindau/lindau_000003_000019_gtFine_labelIds.png, of the labelled frames  ──▶ SegmentedClips
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from robust_compress.data import files, image_ops, mask_folders
 from robust_compress.data.clips import ClipFiles, Example, Readable, files_in, laid_out, top_of
 from robust_compress.data.files import contents_of, listed
-from robust_compress.data.segmentations import SegmentedFiles
+from robust_compress.data.segmentations import SegmentedClips
 from robust_compress.data.video_ops import Choose
 from robust_compress.specs import nearest
 from robust_compress.types import Clip, DataError, SpecError
@@ -28,7 +28,7 @@ _CITYSCAPES = re.compile(r"(.+_\d{6})_(\d{6})_leftImg8bit\.\w+")
 
 def frames(
   split: str, data_dir: Path, path: str = "", naming: str = "folders", masks: str = ""
-) -> ClipFiles | SegmentedFiles:
+) -> ClipFiles | SegmentedClips:
   """`path/split/class/clip/frame` or `path/split/clip/frame`: a folder a clip, frames by the numbers in their names.
 
   naming=cityscapes: `path/split/city/city_000000_000019_leftImg8bit.png`, as Cityscapes' sequences are; see
@@ -89,10 +89,10 @@ def _cityscapes(split: str, path: str, data_dir: Path) -> ClipFiles:
   return ClipFiles(tuple(examples))
 
 
-def _with_masks(clips: ClipFiles, folder: Path) -> SegmentedFiles:
+def _with_masks(clips: ClipFiles, folder: Path) -> SegmentedClips:
   shown = tuple(clip.files[LABELLED] for _, clip, _ in clips.examples)
   masks, classes = mask_folders.labelled_frames([(e.id, file) for e, file in zip(clips.examples, shown)], folder)
-  return SegmentedFiles(clips, masks, shown, classes, mask_folders.CITYSCAPES_VALUES)
+  return SegmentedClips(clips, masks, shown, classes, mask_folders.CITYSCAPES_VALUES)
 
 
 def _snippets(name: str, numbered: dict[int, Path]) -> Iterator[tuple[int, tuple[Path, ...]]]:

@@ -11,16 +11,16 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from robust_compress.data import image_ops
-from robust_compress.data.clips import ClipFiles
 from robust_compress.data.files import FileSource
 from robust_compress.data.labels import IGNORED
 from robust_compress.data.layout import differing, size_of
-from robust_compress.data.video_ops import Choose, chosen
+from robust_compress.data.video_ops import Choose
 from robust_compress.specs import key_of
 from robust_compress.types import Clip, DataError, Picture, SpecError
 
@@ -85,10 +85,10 @@ def _classes(stored: np.ndarray, name: str, table: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SegmentedFiles:
-  """Picture files, or clips, with a mask file each."""
+class Segmented:
+  """What sources of pictures or clips with a mask file each share."""
 
-  pictures: FileSource | ClipFiles
+  pictures: Any  # a FileSource, or ClipFiles
   masks: FileSource  # in the order of the pictures
   shown: tuple[Path, ...]  # the file of each picture that its mask describes
   classes: tuple[str, ...]
@@ -115,13 +115,25 @@ class SegmentedFiles:
   def picture(self, index: int) -> Picture:
     return self.pictures.picture(index)
 
-  def frames(self, index: int, choose: Choose) -> Clip:
-    return chosen(self.pictures, index, choose)
-
-  def sliced(self, start: int, stop: int) -> SegmentedFiles:
+  def sliced(self, start: int, stop: int) -> Self:
     parts = {name: getattr(self, name).sliced(start, stop) for name in ("pictures", "masks")}
     return dataclasses.replace(self, shown=self.shown[start:stop], **parts)
 
   def fingerprint(self) -> str:
     """Hash of the files of pictures and masks, as `FileSource.fingerprint`, of the classes and what values mean."""
     return key_of([self.pictures.fingerprint(), self.masks.fingerprint(), self.classes, self.table])
+
+
+class SegmentedFiles(Segmented):
+  """Picture files with masks."""
+
+  def read(self, index: int) -> bytes:
+    """The picture file as it is."""
+    return self.pictures.read(index)
+
+
+class SegmentedClips(Segmented):
+  """Clips with the mask of one frame each, as a `types.ClipSource`."""
+
+  def frames(self, index: int, choose: Choose) -> Clip:
+    return self.pictures.frames(index, choose)

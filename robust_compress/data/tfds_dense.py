@@ -133,6 +133,10 @@ class TfdsMasks:
   def picture(self, index: int) -> Picture:
     return self.pictures.picture(index)
 
+  def read(self, index: int) -> bytes:
+    """The picture file as TFDS stored it."""
+    return self.pictures.read(index)
+
   def sliced(self, start: int, stop: int) -> TfdsMasks:
     return dataclasses.replace(self, pictures=self.pictures.sliced(start, stop))
 
