@@ -220,8 +220,13 @@ def _score(
     np.asarray(kept.get("n_bytes", np.full(n, -1)), np.int64),
     np.asarray(kept.get("n_pixels", np.full(n, np.prod(shape[1:-1]))), np.int64),
     int(np.sum(batch.get("skipped", 0))),
-    predicted if keep_predictions else None,
+    _kept(task, predicted) if keep_predictions else None,
   )
+
+
+def _kept(task: Task, predictions: Arrays) -> Records:
+  """What stays in memory of predictions until they are targets."""
+  return dict(task.packed(predictions) if hasattr(task, "packed") else predictions)
 
 
 def _empty(targets: Iterable[str], keep_predictions: bool) -> Evaluation:

@@ -393,8 +393,9 @@ class Task(Protocol):
 
   `loss`, `predict` and `augment` run on the device with static shapes; the rest runs on the host in numpy.
 
-  Two more are optional: `monitor`, with the arguments and result of `loss`, whose terms are shown in training and not
-  minimised; and `right`, the name of a record that says of a picture whether it was understood.
+  Three more are optional: `monitor`, with the arguments and result of `loss`, whose terms are shown in training and
+  not minimised; `right`, the name of a record that says of a picture whether it was understood; and `packed`, from
+  predictions to smaller ones that `as_targets` takes as well, for those that are kept over a whole data set.
   """
 
   name: str

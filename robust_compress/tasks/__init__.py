@@ -7,6 +7,8 @@ from robust_compress.types import Task
 
 TASKS = {
   "classification": ("robust_compress.tasks.classification:Classification", "one class a picture; top-1 and top-5"),
+  "detection": ("robust_compress.tasks.detection:Detection", "objects in boxes; AP as of COCO and PASCAL VOC"),
+  "segmentation": ("robust_compress.tasks.segmentation:Segmentation", "a class a pixel; mIoU and accuracies"),
   "codec": ("robust_compress.tasks.codec:Codec", "a learned codec: bits per pixel and PSNR"),
   "codec-ms-ssim": ("robust_compress.tasks.codec:ms_ssim_codec", "a learned codec that is trained on MS-SSIM"),
 }
