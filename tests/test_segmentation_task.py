@@ -161,7 +161,7 @@ def test_pictures_without_labels_are_predicted_at_the_input():
   found = TASK.predict({"logits": logits}, {"place": place})
   assert np.asarray(found["size"]).tolist() == [list(extent) for extent, _ in cases.VIEWS]
   np.testing.assert_array_equal(found["segmentation"][0], logits[0].argmax(-1))
-  bare = TASK.predict({"logits": logits}, {})
+  bare = TASK.predict(logits, {})
   np.testing.assert_array_equal(bare["segmentation"], logits.argmax(-1))
   assert np.asarray(bare["size"]).tolist() == [list(cases.INPUT)] * len(logits)
 

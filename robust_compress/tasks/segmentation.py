@@ -52,9 +52,9 @@ class Segmentation:
     """{'segmentation' uint8[b H W], 'size' int32[b 2], 'n_classes' int32[b]}.
 
     Of the view, by bilinear logits, where the batch has its segmentation and so says how large it is; else of the
-    input.
+    input. Outputs may be bare logits, as those of a foreign network are.
     """
-    logits = jnp.asarray(outputs["logits"])
+    logits = jnp.asarray(outputs["logits"] if isinstance(outputs, Mapping) else outputs)
     n, *shape, n_classes = logits.shape
     if n_classes > NONE:
       raise DataError(f"segmentation: the model has {n_classes} classes; a pixel holds one of at most {NONE}")
