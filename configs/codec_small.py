@@ -9,18 +9,23 @@
       --mean=DIR/mean.safetensors --output=DIR/start_context.safetensors
     robust-compress run --config=configs/codec_small.py:mbt2018 --config.data_dir=DIR --workdir=runs/codec_context
 
+    python -m robust_compress.starting DIR/imagenet_samples DIR/camvid/train DIR/coco128x/images \\
+      --network=cheng2020-gmm --output=DIR/start_mixture.safetensors
+    robust-compress run --config=configs/codec_small.py:cheng2020-gmm --config.data_dir=DIR --workdir=runs/codec_mixture
+
 DIR holds links to the folders of the kit. 440 photographs of three sets, stored as JPEG or PNG, of which crops are
-reduced by up to 2.5; no Kodak picture is among them. `mbt2018-mean` starts from principal components, `mbt2018` as the
-`mbt2018-mean` that was trained before. What came of it, on which hardware and in what time, stands on the cards in
-robust_compress/codecs/learned/shipped/; `export --half` wrote these.
+reduced by up to 2.5; no Kodak picture is among them. `mbt2018-mean` and `cheng2020-gmm` start from principal
+components, `mbt2018` as the `mbt2018-mean` that was trained before. What came of it, on which hardware and in what
+time, stands on the cards in robust_compress/codecs/learned/shipped/; `export --half` wrote these.
 """
 
 from robust_compress import settings
 from robust_compress.specs import nearest
 
-NETWORKS = {  # (where training starts, steps, learning rate)
-  "mbt2018-mean": ("start.safetensors", 9000, 6e-4),
-  "mbt2018": ("start_context.safetensors", 7000, 2e-4),
+NETWORKS = {  # (widths, where training starts, steps, learning rate)
+  "mbt2018-mean": ("levels=7,n=48,m=160", "start.safetensors", 9000, 6e-4),
+  "mbt2018": ("levels=7,n=48,m=160", "start_context.safetensors", 7000, 2e-4),
+  "cheng2020-gmm": ("levels=4,n=64,m=64", "start_mixture.safetensors", 7000, 4e-4),
 }
 
 
@@ -28,11 +33,11 @@ def get_config(arg=None):
   network = arg or "mbt2018-mean"
   if network not in NETWORKS:
     raise nearest("network of this config", network, NETWORKS)
-  start, n_steps, learning_rate = NETWORKS[network]
+  widths, start, n_steps, learning_rate = NETWORKS[network]
   config = settings.default_config()
   config.title = f"A small {network} for rates from 0.1 to 1.2 bpp"
   config.task = "codec"
-  config.models = (f"{network}(levels=7,n=48,m=160,mode=ste,start={start})",)
+  config.models = (f"{network}({widths},mode=ste,start={start})",)
   config.train_data = "pictures(path=imagenet_samples+camvid/train+coco128x/images):all"
   config.test_data = "pictures(path=camvid/val):all"
   config.base_recipe = settings.recipe_config(

@@ -250,7 +250,7 @@ def test_imagenette_with_an_unknown_network():
 # ------------------------------------------------------------------------------------------------- learned codecs
 
 
-@pytest.mark.parametrize("arg", ["mbt2018-mean", "mbt2018"])
+@pytest.mark.parametrize("arg", ["mbt2018-mean", "mbt2018", "cheng2020-gmm"])
 def test_codecs_are_trained_on_what_they_say_and_never_on_kodak(tmp_path, arg):
   opened = planned(f"{ROOT / 'configs' / 'codec_small.py'}:{arg}", tmp_path)
   [cell] = opened.cells
