@@ -55,6 +55,18 @@ class DetectorRow:
     )  # fmt: skip
 
 
+_DDOD = DetectorRow(
+  "ddod_r50_fpn.mmdet_coco",
+  "ddod:DDOD",
+  "mmdet:ddod_r50_fpn_1x_coco_20220523_223737-29b2fc67.pth",
+  32_378_302,
+  classes="coco80",
+  ap=41.7,
+  read_at="MMDetection 3.3.0, configs/ddod/README.md",
+  own_rates=(("params/backbone/(conv1|bn1|layer1_)", 0.0),),  # the stem and the first stage are never trained
+)
+
 DETECTORS: tuple[DetectorRow, ...] = (
   DetectorRow("nano_det.random", "nano_detector:nano_detector", "random", 388_390, 160, 160, classes="source"),
+  _DDOD,
 )
