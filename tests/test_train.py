@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,26 @@ def test_batch_norm_modes(tmp_path):
   assert_close(sync["mean"], local["mean"], 1e-6)
   assert (local["var"] <= sync["var"] + 1e-6).all()
   assert distance(sync["var"], local["var"]) > 1e-5
+
+
+class Counting(tiny_model.TinyNet):
+  """Counts the pictures that it was trained on, beside what it keeps for batch norm."""
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    seen = self.variable("counters", "seen", jnp.zeros, (), jnp.float32)
+    if train:
+      seen.value += jax.lax.psum(jnp.float32(len(x)), "batch")
+    return super().__call__(x, train)
+
+
+def test_frozen_batch_norm_stops_no_other_counter(tmp_path):
+  model = dataclasses.replace(MODEL, build=Counting)
+  start = {**tiny_model.variables(), "counters": {"seen": np.float32(0)}}
+  recipe = changed(batch_norm="frozen", steps=3, gradient_accumulation=2)
+  result = train(tmp_path, recipe, model=model, variables=start)
+  assert result["counters"]["seen"] == 3 * recipe.batch_size
+  assert_close(result["batch_stats"], start["batch_stats"], 0)
 
 
 def test_moving_average(tmp_path):
