@@ -269,7 +269,7 @@ def test_missing_weights_say_what_to_give(saved, monkeypatch):
     models.load_weights(with_source(model, "torchvision:net-0123abcd.pth"))
   with pytest.raises(WeightsError, match=r"expected 0123abcd…"):
     models.load_weights(with_source(model, "torchvision:net-0123abcd.pth"), path)
-  with pytest.raises(WeightsError, match="expected random, file:…, timm:… or torchvision:…"):
+  with pytest.raises(WeightsError, match="expected random, file:…, timm:…, hub:…, torchvision:…, mmdet:… or mmseg:…"):
     models.load_weights(with_source(model, ""))
   jax.tree.map(np.testing.assert_array_equal, models.load_weights(with_source(model, "timm:x"), path), variables)
   monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -3,7 +3,9 @@
 Weights.source   'random'               initialised from the seed
                  'file:<sha256>'        the file with that content: the caller's, or one of shipped/
                  'timm:<tag>'           timm's safetensors, by huggingface_hub or from the caller's file
+                 'hub:<owner>/<name>'   the same of anybody else's
                  'torchvision:<file>'   torchvision's file, which the caller has downloaded
+                 'mmdet:<file>'         MMDetection's, likewise; 'mmseg:<file>' MMSegmentation's
                  'callable:<version>'   inside the user's function: there is nothing to load
                  'started:<sha256>'     random, but for what a file of another network holds alike: training starts here
 """
@@ -11,6 +13,7 @@ Weights.source   'random'               initialised from the seed
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +28,7 @@ from robust_compress.types import STARTED, ModelSpec, Weights, WeightsError
 
 LOG = logging.getLogger("robust_compress")
 SHIPPED = Path(__file__).parent / "shipped"  # <name>-<8 digits of sha256>.safetensors, each with its card
+GIVEN = ("torchvision", "mmdet", "mmseg")  # sources that are files which the caller has downloaded
 Files = Mapping[str, str | os.PathLike] | str | os.PathLike | None
 
 
@@ -35,12 +39,18 @@ def template(model: ModelSpec) -> dict[str, Any]:
   return jax.eval_shape(_initialiser(model), 0)
 
 
+def n_params(model: ModelSpec) -> int:
+  """Numbers that its training moves."""
+  leaves = convert.flatten(template(model)["params"]).values()
+  return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
 def load_weights(model: ModelSpec, files: Files = None) -> dict[str, Any]:
   """The model's base weights as variables: {'params': …} and, with batch norm, {'batch_stats': …}.
 
   Args:
     model: its `base.source` says which weights, its `reading` or else its `rules` how their keys translate.
-    files: a path, or paths by source or by model name. Needed for 'file:' and 'torchvision:'; wins over the hub.
+    files: a path, or paths by source or by model name. Needed for 'file:' and what is in GIVEN; wins over the hub.
 
   Raises:
     WeightsError: not found, not the file that the source names, or not fitting the model.
@@ -59,19 +69,17 @@ def locate(model: ModelSpec, files: Files = None) -> Path:
   """The file of the model's base weights, checked against the hash that its source carries, if it does."""
   kind, _, detail = model.base.source.partition(":")
   path = files.get(model.base.source, files.get(model.name)) if isinstance(files, Mapping) else files
-  if kind == "timm" and path is None:
-    return _from_hub(model.name, detail)
-  if kind not in ("timm", "torchvision", "file", STARTED):
+  if kind in ("timm", "hub") and path is None:
+    return _from_hub(model.name, f"timm/{detail}" if kind == "timm" else detail)
+  if kind not in ("timm", "hub", *GIVEN, "file", STARTED):
     raise WeightsError(
       f"{model.name}: weights of source {model.base.source!r} are in no file; expected random, "
-      "file:…, timm:… or torchvision:…"
+      "file:…, timm:…, hub:…, torchvision:…, mmdet:… or mmseg:…"
     )
   if path is None and kind == "file":
     path = next(SHIPPED.glob(f"*-{detail[:8]}.safetensors"), None)
   if path is None:
-    raise WeightsError(
-      f"{model.name}: give the path of its weights, {detail if kind == 'torchvision' else model.base.source}"
-    )
+    raise WeightsError(f"{model.name}: give the path of its weights, {detail if kind in GIVEN else model.base.source}")
   path = Path(path)
   expected = detail if kind in ("file", STARTED) else "".join(re.findall(r"-([0-9a-f]{8})\.pth$", detail))
   if not path.is_file():
@@ -114,8 +122,8 @@ def _initialiser(model: ModelSpec) -> Callable[[int], Any]:
   return jax.jit(lambda seed: model.init(jax.random.key(seed)))
 
 
-def _from_hub(name: str, tag: str) -> Path:
-  remedy = f"or give the path of its model.safetensors (from huggingface.co/timm/{tag})"
+def _from_hub(name: str, repository: str) -> Path:
+  remedy = f"or give the path of its model.safetensors (from huggingface.co/{repository})"
   try:
     from huggingface_hub import hf_hub_download
   except ImportError as error:
@@ -123,8 +131,8 @@ def _from_hub(name: str, tag: str) -> Path:
       f"{name}: downloading needs the extra 'hub', pip install 'robust-compress[hub]'; {remedy}"
     ) from error
   try:
-    return Path(hf_hub_download(f"timm/{tag}", "model.safetensors"))
+    return Path(hf_hub_download(repository, "model.safetensors"))
   except Exception as error:  # the hub raises its own, requests' and httpx's errors, by version
     raise WeightsError(
-      f"{name}: timm/{tag} is not in the hub's cache and cannot be fetched ({error}); {remedy}"
+      f"{name}: {repository} is not in the hub's cache and cannot be fetched ({error}); {remedy}"
     ) from error

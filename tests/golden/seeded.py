@@ -37,6 +37,17 @@ def picture(size: tuple[int, int], n: int = 2) -> np.ndarray:
   return normal("picture", (n, *size, 3))
 
 
+def photo(size: tuple[int, int], n: int = 2) -> np.ndarray:
+  """uint8[n h w 3]."""
+  return np.clip(128 + 64 * normal("photo", (n, *size, 3)), 0, 255).astype(np.uint8)
+
+
+def segmentation(size: tuple[int, int], n: int, n_classes: int) -> np.ndarray:
+  """uint8[n h w], 255 where the drawn number is no class."""
+  made = np.abs(3 * normal("segmentation", (n, *size))).astype(np.uint8)
+  return np.where(made < n_classes, made, 255).astype(np.uint8)
+
+
 def labels(n: int, n_classes: int) -> np.ndarray:
   return np.arange(n) % n_classes
 
