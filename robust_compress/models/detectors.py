@@ -55,6 +55,18 @@ class DetectorRow:
     )  # fmt: skip
 
 
+def _faster_rcnn(name: str, file: str, n_params: int, ap: float, fixed: str, **more: Any) -> DetectorRow:
+  """`fixed` is what torchvision does not train: the first stages, and where they are frozen, the trunk's norms."""
+  source, read_at = f"torchvision:fasterrcnn_{file}.pth", "torchvision 0.28, weights.meta['_metrics']"
+  more |= {"ap": ap, "read_at": read_at, "own_rates": ((f"params/body/({fixed})", 0.0),)}
+  return DetectorRow(f"fasterrcnn_{name}.tv_coco", f"faster_rcnn:{name}", source, n_params, **more)
+
+
+_MOBILENET = {"fixed": "stem|blocks_[0-2]_|.*/bn/", "rules": "MOBILENET_RULES", "reading": "MOBILENET_READING"}
+_MOBILENET_320 = {**_MOBILENET, "resize": 320, "longest": 640}
+_RESNET = {"fixed": r"conv1|layer1_|.*(bn\d|downsample_1)/", "reading": "READING"}
+_RESNET_V2 = {"fixed": "conv1|bn1|layer1_", "rules": "V2_RULES"}
+
 _DDOD = DetectorRow(
   "ddod_r50_fpn.mmdet_coco",
   "ddod:DDOD",
@@ -68,5 +80,9 @@ _DDOD = DetectorRow(
 
 DETECTORS: tuple[DetectorRow, ...] = (
   DetectorRow("nano_det.random", "nano_detector:nano_detector", "random", 388_390, 160, 160, classes="source"),
+  _faster_rcnn("resnet50_fpn", "resnet50_fpn_coco-258fb6c6", 41_808_406, 37.0, **_RESNET),
+  _faster_rcnn("resnet50_fpn_v2", "resnet50_fpn_v2_coco-dd69338a", 43_712_278, 46.7, **_RESNET_V2),
+  _faster_rcnn("mobilenet_v3_large_fpn", "mobilenet_v3_large_fpn-fb6a3cc7", 19_410_754, 32.8, **_MOBILENET),
+  _faster_rcnn("mobilenet_v3_large_320_fpn", "mobilenet_v3_large_320_fpn-907ea3f9", 19_410_754, 22.8, **_MOBILENET_320),
   _DDOD,
 )

@@ -5,8 +5,8 @@
 
 Three variants: the first (`resnet50_fpn`), whose trunk has batch norm with ε 0, because its weights are from when
 torchvision's frozen norm had none; the second, with norms in pyramid and head (`resnet50_fpn_v2`); and
-MobileNetV3-Large, whose pyramid has two maps of one stride. torchvision trains the first and the last with fixed norms
-(batch_norm='frozen' here, whose scales and shifts do learn), and with the stem and the first stages fixed.
+MobileNetV3-Large, whose pyramid has two maps of one stride. torchvision trains the first and the last with frozen norms
+(batch_norm='frozen' here); what it leaves as it is stands in the rows of `detectors.py`.
 """
 
 from __future__ import annotations

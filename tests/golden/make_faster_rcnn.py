@@ -4,7 +4,7 @@ PYTHONPATH=. python tests/golden/make_faster_rcnn.py
 
 faster_rcnn.npz   for each reduced network on seeded weights: what both stages say, proposals, detections; losses and
                   gradients (as in models/); parts on their own: matcher, anchors, RoIAlign
-faster_rcnn.json  number and digest of the keys and shapes of every row of the table
+faster_rcnn.json  number and digest of the keys and shapes of every variant, and of those that it trains
 
 All of it is torchvision's own code, RoIAlign as well (its version in Python where the compiled one is missing). Only
 suppression within one class has no version in Python: where the compiled one is missing, it is written out below.
@@ -24,6 +24,7 @@ from torchvision.models.detection import _utils, anchor_utils, backbone_utils, f
 from torchvision.ops import MultiScaleRoIAlign, box_iou, misc
 
 HERE = Path(__file__).parent
+TRAINABLE = 3  # stages of the trunk, unless one says otherwise
 
 
 def suppress(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
@@ -49,12 +50,14 @@ def backbone(name: str, width: int | None) -> torch.nn.Module:
   frozen = misc.FrozenBatchNorm2d
   if name == "mobile":
     net = torchvision.models.mobilenet_v3_large(norm_layer=frozen, width_mult=cases.MOBILE_MULTIPLIER if width else 1.0)
+    if width is None:
+      return backbone_utils._mobilenet_extractor(net, True, TRAINABLE)
     channels = [net.features[i].out_channels for i in (13, 16)]
-    return backbone_utils.BackboneWithFPN(net.features, {"13": "0", "16": "1"}, channels, width or 256)
+    return backbone_utils.BackboneWithFPN(net.features, {"13": "0", "16": "1"}, channels, width)
   norm = {"norm_layer": frozen} if name == "v1" else {}
   pyramid = {"norm_layer": torch.nn.BatchNorm2d} if name == "v2" else {}
   if width is None:
-    return backbone_utils._resnet_fpn_extractor(torchvision.models.resnet50(**norm), 5, **pyramid)
+    return backbone_utils._resnet_fpn_extractor(torchvision.models.resnet50(**norm), TRAINABLE, **pyramid)
   block = torchvision.models.resnet.Bottleneck if name == "v2" else torchvision.models.resnet.BasicBlock
   net = torchvision.models.ResNet(block, [1, 1, 1, 1], **norm)
   channels = [64 * 2**i * block.expansion for i in range(4)]
@@ -151,6 +154,18 @@ def parts() -> dict[str, np.ndarray]:
   return {f"parts/{key}": value.numpy() for key, value in found.items()}
 
 
+def layouts() -> dict[str, dict[str, list]]:
+  """{variant: {'all', 'trained': [number of arrays, digest of keys and shapes]}} of the published networks."""
+  listed = {}
+  for name in cases.CASES:
+    with torch.device("meta"):
+      model = detector(name, None)
+    trained = {key: tuple(value.shape) for key, value in model.named_parameters() if value.requires_grad}
+    sets = {"all": reference.shapes(model), "trained": trained}
+    listed[name] = {key: [len(shapes), seeded.digest(shapes)] for key, shapes in sets.items()}
+  return listed
+
+
 def main() -> None:
   complete()
   found = parts()
@@ -161,10 +176,7 @@ def main() -> None:
     found |= {f"{name}/{key}": value for key, value in (numbers | trained(model)).items()}
   np.savez_compressed(HERE / "faster_rcnn.npz", **found)
   print(f"faster_rcnn.npz: {(HERE / 'faster_rcnn.npz').stat().st_size} bytes")
-  with torch.device("meta"):
-    shapes = {name: reference.shapes(detector(name, None)) for name in cases.CASES}
-  listed = {name: [len(of), seeded.digest(of)] for name, of in shapes.items()}
-  (HERE / "faster_rcnn.json").write_text(json.dumps(listed, indent=1) + "\n")
+  (HERE / "faster_rcnn.json").write_text(json.dumps(layouts(), indent=1) + "\n")
 
 
 if __name__ == "__main__":
