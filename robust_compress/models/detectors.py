@@ -62,6 +62,13 @@ def _faster_rcnn(name: str, file: str, n_params: int, ap: float, fixed: str, **m
   return DetectorRow(f"fasterrcnn_{name}.tv_coco", f"faster_rcnn:{name}", source, n_params, **more)
 
 
+def _detr(name: str, n_params: int, ap: float) -> DetectorRow:
+  source, read_at = f"hub:facebook/detr-{name.replace('_', '-')}", "README.md of facebookresearch/detr, Model Zoo"
+  return DetectorRow(
+    f"detr_{name}.coco", f"detr:detr_{name}", source, n_params, ap=ap, read_at=read_at, reading="READING"
+  )
+
+
 _MOBILENET = {"fixed": "stem|blocks_[0-2]_|.*/bn/", "rules": "MOBILENET_RULES", "reading": "MOBILENET_READING"}
 _MOBILENET_320 = {**_MOBILENET, "resize": 320, "longest": 640}
 _RESNET = {"fixed": r"conv1|layer1_|.*(bn\d|downsample_1)/", "reading": "READING"}
@@ -80,6 +87,9 @@ _DDOD = DetectorRow(
 
 DETECTORS: tuple[DetectorRow, ...] = (
   DetectorRow("nano_det.random", "nano_detector:nano_detector", "random", 388_390, 160, 160, classes="source"),
+  _detr("resnet50", 41_577_888, 42.0),
+  _detr("resnet101", 60_570_016, 43.5),
+  _detr("resnet101_dc5", 60_570_016, 44.9),
   _faster_rcnn("resnet50_fpn", "resnet50_fpn_coco-258fb6c6", 41_808_406, 37.0, **_RESNET),
   _faster_rcnn("resnet50_fpn_v2", "resnet50_fpn_v2_coco-dd69338a", 43_712_278, 46.7, **_RESNET_V2),
   _faster_rcnn("mobilenet_v3_large_fpn", "mobilenet_v3_large_fpn-fb6a3cc7", 19_410_754, 32.8, **_MOBILENET),
