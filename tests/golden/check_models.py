@@ -1,4 +1,4 @@
-"""Every architecture of the table at full size against its reference, on the same seeded weights:
+"""Every classifier of the table at full size against its reference, on the same seeded weights:
 
     PYTHONPATH=. python tests/golden/check_models.py [name …]
 
@@ -35,7 +35,8 @@ def check(name: str, network: str) -> float:
 
 
 def main(names: list[str]) -> None:
-  rows = [name for name in names or models.MODELS if name not in model_cases.WITHOUT_REFERENCE]
+  classifiers = [name for name, row in models.MODELS.items() if isinstance(row, models.Classifier)]
+  rows = [name for name in names or classifiers if name not in model_cases.WITHOUT_REFERENCE]
   networks = {(models.MODELS[name].builder, model_cases.reference_of(name)): name for name in rows}
   worst = 0.0
   for (builder, network), name in networks.items():

@@ -4,7 +4,7 @@ PYTHONPATH=. python tests/golden/make_models.py [case …]
 
 models/<case>.npz      a reduced network on seeded weights: logits; logits, running statistics and gradients of
                        one training step (gradients as their norm and their product with a seeded direction)
-models/state_dicts.json  number and digest of the keys and shapes of every row of the table
+models/state_dicts.json  number and digest of the keys and shapes of every classifier of the table
 """
 
 import json
@@ -17,7 +17,7 @@ import reference
 import seeded
 import torch
 
-from robust_compress.models import MODELS
+from robust_compress.models import MODELS, Classifier
 
 HERE = Path(__file__).parent / "models"
 
@@ -46,10 +46,10 @@ def outputs(case: model_cases.Case) -> dict[str, np.ndarray]:
 
 
 def state_dicts() -> dict[str, list]:
-  """{name: [number of arrays, digest of keys and shapes]} for every row of the table that has a reference."""
+  """{name: [number of arrays, digest of keys and shapes]} for every classifier that has a reference."""
   listed = {}
-  for name in MODELS:
-    if name not in model_cases.WITHOUT_REFERENCE:
+  for name, row in MODELS.items():
+    if isinstance(row, Classifier) and name not in model_cases.WITHOUT_REFERENCE:
       with torch.device("meta"):
         shapes = reference.shapes(reference.build(model_cases.reference_of(name)))
       listed[name] = [len(shapes), seeded.digest(shapes)]
