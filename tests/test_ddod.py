@@ -12,7 +12,7 @@ from golden import ddod_cases as cases
 from golden import seeded
 from jax.sharding import PartitionSpec as P
 
-from robust_compress import convert
+from robust_compress import convert, models
 from robust_compress.models import boxes, ddod, ddod_boxes, ddod_loss, padding
 
 HERE = Path(__file__).parent / "golden"
@@ -121,6 +121,25 @@ def test_nothing_found_is_no_label_and_no_score():
   assert (outputs["labels"] == -1).all()
 
 
+def test_the_best_of_a_level_are_those_of_a_whole_sort():
+  p = jnp.asarray(seeded.normal("p", (1300, 9)))
+  best, rows, columns = ddod_boxes._best(p)
+  np.testing.assert_array_equal(best, -np.sort(-np.asarray(p), axis=None)[: ddod_boxes.N_LEVEL])
+  np.testing.assert_array_equal(p[rows, columns], best)
+
+
+def test_the_row_computes_in_bfloat16_and_answers_in_float32():
+  model = models.load_model("ddod_r50_fpn.mmdet_coco").bound(dtype="bfloat16", batch_norm="frozen", dropout=0.0)
+  variables, given = models.template(model), targets(cases.WIDE_OBJECTS)
+  batch = {"image": jnp.zeros((2, *cases.WIDE, 3), jnp.uint8), **given}
+  outputs = jax.eval_shape(lambda variables: model.apply(variables, batch)[0], variables)
+  shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in outputs.items()}
+  assert shapes == {"boxes": ((2, 100, 4), "float32"), "scores": ((2, 100), "float32"), "labels": ((2, 100), "int32")}
+  outputs, updated = jax.eval_shape(lambda variables: model.apply(variables, batch, train=True), variables)
+  assert {leaf.dtype for leaf in jax.tree.leaves((outputs, updated))} == {jnp.dtype("float32")}
+  assert jax.tree.structure(updated) == jax.tree.structure({k: v for k, v in variables.items() if k != "params"})
+
+
 def test_anchors_stand_about_multiples_of_the_stride():
   anchors = ddod_boxes.anchors(((2, 2), (1, 1), (1, 1), (1, 1), (1, 1)))
   np.testing.assert_array_equal(anchors[:3], [[-32, -32, 32, 32], [-24, -32, 40, 32], [-32, -24, 32, 40]])
@@ -130,19 +149,21 @@ def test_anchors_stand_about_multiples_of_the_stride():
 # --------------------------------------------------------------------------------------------------- training
 
 
+def learn(arrays, seen, given):
+  """(losses, positives, assignments) of a head's answers on the wide canvas."""
+  raw, anchors = ddod_boxes.Raw(*arrays, cases.LEVELS), ddod_boxes.anchors(cases.LEVELS)
+  wanted = (given["box_kinds"] == 0) & (given["box_labels"] >= 0)
+  found = ddod_loss.assigned(raw, jnp.asarray(anchors), seen, given["boxes"], given["box_labels"], wanted)
+  return *ddod_loss.losses(raw, anchors, seen, given, jnp.zeros(5)), found
+
+
+LEARN = compiled(learn)
+
+
 def learned(objects, **more):
-  """(losses as means, positives, assignments) of the cases' answers on the wide canvas."""
-  raw, given = said(), targets(objects) | more
+  """The same of the cases' answers, with means for losses."""
   seen = visible(cases.WIDE_SIZES, cases.WIDE, cases.LEVELS)
-  anchors = ddod_boxes.anchors(cases.LEVELS)
-
-  def run(arrays, seen, given):
-    raw = ddod_boxes.Raw(*arrays, cases.LEVELS)
-    wanted = (given["box_kinds"] == 0) & (given["box_labels"] >= 0)
-    found = ddod_loss.assigned(raw, jnp.asarray(anchors), seen, given["boxes"], given["box_labels"], wanted)
-    return *ddod_loss.losses(raw, anchors, seen, given, jnp.zeros(5)), found
-
-  losses, positives, found = compiled(run)(raw[:3], seen, given)
+  losses, positives, found = LEARN(said()[:3], seen, targets(objects) | more)
   found = {"class": np.asarray(found[0]), "box": np.asarray(found[1])}
   return {name: total / weight for name, (total, weight) in losses.items()}, np.asarray(positives), found
 
@@ -206,18 +227,12 @@ def test_two_training_steps_are_mmdetection_s():
 
 def test_two_devices_count_and_divide_as_one():
   """Over a mapped axis the levels weigh alike everywhere, and sums and weights add up to those of one device."""
-  raw, given = said(), targets(cases.WIDE_OBJECTS)
-  seen = visible(cases.WIDE_SIZES, cases.WIDE, cases.LEVELS)
-  anchors = ddod_boxes.anchors(cases.LEVELS)
-
-  def run(arrays, seen, given):
-    return ddod_loss.losses(ddod_boxes.Raw(*arrays, cases.LEVELS), anchors, seen, given, jnp.zeros(5))
+  given = said()[:3], visible(cases.WIDE_SIZES, cases.WIDE, cases.LEVELS), targets(cases.WIDE_OBJECTS)
 
   def mapped(*args):
-    losses, positives = run(*args)
+    losses, positives, _ = learn(*args)
     return jax.lax.psum(losses, "batch"), positives
 
   mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
-  one = compiled(run)(raw[:3], seen, given)
   two = compiled(jax.shard_map(mapped, mesh=mesh, in_specs=P("batch"), out_specs=P(), check_vma=False))
-  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), two(raw[:3], seen, given), one)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), two(*given), LEARN(*given)[:2])

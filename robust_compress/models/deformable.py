@@ -28,7 +28,8 @@ class DeformableConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     # Offsets are positions in pixels, which bfloat16 would round to eighths and coarser: float32 whatever dtype is.
-    offsets = nn.Conv(2 * len(TAPS), (3, 3), padding=1, kernel_init=nn.initializers.zeros, name="conv_offset")(x)
+    conv = nn.Conv(2 * len(TAPS), (3, 3), padding=1, kernel_init=nn.initializers.zeros, name="conv_offset")
+    offsets = conv(x.astype(jnp.float32))
     kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.width), jnp.float32)
     return deformable_conv(x.astype(self.dtype), offsets, kernel)
 
