@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ from golden import detr_cases, seeded
 from golden.detr_cases import CASES
 
 from robust_compress import convert, models
-from robust_compress.models import dense, detr, detr_loss
+from robust_compress.models import dense, detr, detr_loss, detr_names
 from robust_compress.types import InputSpec, Weights, WeightsError
 
 GOLDEN = Path(__file__).parent / "golden" / "models"
@@ -59,8 +60,8 @@ def foreign_shapes(template, rules):
 
 @functools.cache
 def variables_of(name):
-  arrays = detr_cases.apart(seeded.state_dict(foreign_shapes(template_of(name), detr.MODULE_RULES)))
-  return convert.to_variables(arrays, detr.MODULE_RULES, template_of(name))
+  arrays = detr_cases.apart(seeded.state_dict(foreign_shapes(template_of(name), detr_names.MODULE_RULES)))
+  return convert.to_variables(arrays, detr_names.MODULE_RULES, template_of(name))
 
 
 def targets_of(k=5):
@@ -110,7 +111,7 @@ def test_losses_and_gradients_are_the_reference_s(name):
     before = sum(golden[f"loss/loss_{theirs}_{i}"] for i in range(detr_cases.N_LAYERS[1] - 1))
     np.testing.assert_allclose(means[ours], golden[f"loss/loss_{theirs}"], rtol=1e-4)
     np.testing.assert_allclose(means[f"auxiliary_{ours}"], before, rtol=1e-4)
-  found = convert.to_foreign({"params": gradients}, detr.MODULE_RULES)
+  found = convert.to_foreign({"params": gradients}, detr_names.MODULE_RULES)
   checked = [key for key in golden if key.startswith("gradient/")]
   for key in checked:
     foreign = key.removeprefix("gradient/")
@@ -173,21 +174,22 @@ def test_the_mask_is_that_of_nearest_interpolation():
 
 
 def test_dropout_acts_in_training_alone():
-  layer = detr.Layer(4, 16, 0.5)
   x, mask = seeded.normal("x", (1, 6, 8)), np.ones((1, 6), bool)
-  variables = layer.init(jax.random.key(0), x, x, mask, train=False)
-  run = functools.partial(layer.apply, variables, x, x, mask)
-  one, two = (run(train=True, rngs={"dropout": jax.random.key(i)}) for i in (0, 1))
-  assert np.abs(one - two).max() > 1e-3
-  np.testing.assert_array_equal(run(train=False), detr.Layer(4, 16, 0.0).apply(variables, x, x, mask, train=True))
+
+  @functools.partial(compiled, static_argnums=(0, 1))
+  def run(dropout, train, seed):
+    layer, rngs = detr.Layer(4, 16, dropout), {"params": jax.random.key(0), "dropout": jax.random.key(seed)}
+    return layer.init_with_output(rngs, x, x, mask, train=train)[0]
+
+  assert np.abs(run(0.5, True, 1) - run(0.5, True, 2)).max() > 1e-3
+  np.testing.assert_allclose(run(0.5, False, 1), run(0.0, True, 2), atol=1e-6)
 
 
 def test_nothing_to_attend_to_is_no_error():
   """Rows that fill up a batch may have no size."""
-  x = seeded.normal("x", (2, 6, 8))
-  layer, mask = detr.Layer(2, 16, 0.0), np.array([[True] * 3 + [False] * 3, [False] * 6])
-  y, _ = layer.init_with_output(jax.random.key(0), x, x, mask, train=False)
-  assert np.isfinite(y).all()
+  x, mask = seeded.normal("x", (2, 6, 8)), np.array([[True] * 3 + [False] * 3, [False] * 6])
+  init = functools.partial(detr.Layer(2, 16, 0.0).init_with_output, train=False)
+  assert np.isfinite(compiled(init)(jax.random.key(0), x, x, mask)[0]).all()
 
 
 # --------------------------------------------------------------------------------------------- names of weights
@@ -196,9 +198,46 @@ def test_nothing_to_attend_to_is_no_error():
 @pytest.mark.parametrize("name", STATE_DICTS)
 def test_rows_have_the_names_of_transformers(name):
   template = models.template(models.load_model(f"{name}.coco"))
-  for where, rules in (("module", detr.MODULE_RULES), ("file", detr.RULES)):
+  for where, rules in (("module", detr_names.MODULE_RULES), ("file", detr.RULES)):
     shapes = foreign_shapes(template, rules)
     assert [len(shapes), seeded.digest(shapes)] == STATE_DICTS[name][where]
+
+
+def test_what_the_release_leaves_as_it_is_is_not_trained():
+  """Its backbone.py: of the trunk, the convolutions of the last three stages learn."""
+  model = models.load_model("detr_resnet50.coco")
+  [(fixed, rate)] = model.own_rates
+  assert rate == 0
+  paths = [path for path in convert.flatten(models.template(model)) if path.startswith("params/")]
+  trained = {path for path in paths if not re.search(fixed, path)}
+  assert {path for path in paths if "/backbone/" not in path} <= trained
+  last = r"params/backbone/layer[234]_\d+/(conv\d|downsample_0)/kernel"
+  assert {path for path in trained if "/backbone/" in path} == {path for path in paths if re.fullmatch(last, path)}
+
+
+@pytest.mark.parametrize("name", STATE_DICTS)
+def test_rows_trace_in_bfloat16_and_have_the_parameters_they_state(name):
+  model = models.load_model(f"{name}.coco").bound(dtype="bfloat16", batch_norm="sync", dropout=0.1)
+  template = models.template(model)
+  assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(template["params"])) == model.n_params
+  batch = {"image": jnp.zeros((2, 96, 128, 3), jnp.uint8)} | targets_of()
+
+  def apply(train, variables, batch):
+    return model.apply(variables, batch, train=train, rngs={"dropout": jax.random.key(0)})[0]
+
+  found = jax.eval_shape(functools.partial(apply, False), template, batch)
+  assert found["boxes"].shape == (2, 100, 4)
+  assert {key: leaf.dtype for key, leaf in found.items()} == {
+    "boxes": "float32",
+    "scores": "float32",
+    "labels": "int32",
+  }
+  trained = jax.shard_map(
+    functools.partial(apply, True), mesh=jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",)),
+    in_specs=jax.sharding.PartitionSpec(), out_specs=jax.sharding.PartitionSpec(), check_vma=False,
+  )  # fmt: skip
+  losses = jax.eval_shape(trained, template, batch)["losses"]
+  assert {leaf.dtype for pair in losses.values() for leaf in pair} == {jnp.dtype("float32")}
 
 
 def released(arrays):
@@ -238,14 +277,14 @@ def test_the_release_s_layout_holds_the_same_weights():
     "backbone.0.body.layer4.1.bn3.running_var",
     "bbox_embed.layers.2.weight",
   }
-  found = convert.to_foreign(variables, detr.OFFICIAL_RULES)
+  found = convert.to_foreign(variables, detr_names.OFFICIAL_RULES)
   assert found.keys() == arrays.keys()
   for key, array in arrays.items():
     np.testing.assert_array_equal(found[key], array, err_msg=key)
 
 
 @pytest.mark.parametrize(
-  "rules", [detr.RULES, detr.MODULE_RULES, detr.OFFICIAL_RULES], ids=["hub", "module", "release"]
+  "rules", [detr.RULES, detr_names.MODULE_RULES, detr_names.OFFICIAL_RULES], ids=["hub", "module", "release"]
 )
 def test_every_layout_is_read(rules):
   arrays = convert.to_foreign(variables_of("detr"), rules)

@@ -63,10 +63,11 @@ def _faster_rcnn(name: str, file: str, n_params: int, ap: float, fixed: str, **m
 
 
 def _detr(name: str, n_params: int, ap: float) -> DetectorRow:
+  """The stem, the first stage and the trunk's norms are not trained, as in the release."""
   source, read_at = f"hub:facebook/detr-{name.replace('_', '-')}", "README.md of facebookresearch/detr, Model Zoo"
-  return DetectorRow(
-    f"detr_{name}.coco", f"detr:detr_{name}", source, n_params, ap=ap, read_at=read_at, reading="READING"
-  )
+  more = {"ap": ap, "read_at": read_at, "reading": "READING"}
+  more["own_rates"] = ((r"params/backbone/(conv1|layer1_|.*(bn\d|downsample_1)/)", 0.0),)
+  return DetectorRow(f"detr_{name}.coco", f"detr:detr_{name}", source, n_params, **more)
 
 
 _MOBILENET = {"fixed": "stem|blocks_[0-2]_|.*/bn/", "rules": "MOBILENET_RULES", "reading": "MOBILENET_READING"}
