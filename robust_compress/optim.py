@@ -18,7 +18,7 @@ import optax
 from robust_compress import specs
 from robust_compress.types import Recipe, TrainError
 
-SCHEDULES = ("cosine", "step", "constant")
+SCHEDULES = ("cosine", "poly", "step", "constant")
 OPTIMIZERS = ("sgd", "adamw")
 
 
@@ -49,15 +49,17 @@ def n_steps(recipe: Recipe, n_examples: int) -> int:
 
 
 def schedule(recipe: Recipe, n_steps: int) -> optax.Schedule:
-  """Learning rate at a step, float32[]: linear warm-up to the peak, then 'cosine', 'step' or 'constant'."""
+  """Learning rate at a step, float32[]: linear warm-up to the peak, then one of SCHEDULES."""
   if recipe.schedule not in SCHEDULES:
     raise specs.nearest("schedule", recipe.schedule, SCHEDULES)
   n_warmup = round(recipe.warmup * n_steps)
 
   def shape(step: jax.Array) -> jax.Array:
-    if recipe.schedule == "cosine":
+    if recipe.schedule in ("cosine", "poly"):
       progress = jnp.clip((step - n_warmup) / max(n_steps - n_warmup, 1), 0.0, 1.0)
-      return recipe.final_factor + (1 - recipe.final_factor) * 0.5 * (1 + jnp.cos(np.float32(np.pi) * progress))
+      cosine = 0.5 * (1 + jnp.cos(np.float32(np.pi) * progress))
+      left = cosine if recipe.schedule == "cosine" else (1 - progress) ** jnp.float32(recipe.power)
+      return recipe.final_factor + (1 - recipe.final_factor) * left
     if recipe.schedule == "step":
       passed = sum((step >= round(at * n_steps)).astype(jnp.float32) for at in recipe.milestones)
       return jnp.float32(recipe.decay) ** passed

@@ -243,11 +243,12 @@ class Recipe:
   batch_size: int = 32
   optimizer: str = "sgd"  # 'sgd' | 'adamw'
   learning_rate: float = 0.01  # peak, for the whole batch
-  schedule: str = "cosine"  # 'cosine' | 'step' | 'constant'
+  schedule: str = "cosine"  # 'cosine' | 'poly' | 'step' | 'constant'
   warmup: float = 0.0  # linear, fraction of all steps
   milestones: tuple[float, ...] = (1 / 3, 2 / 3)  # schedule='step': fractions at which the rate is multiplied
   decay: float = 0.1  # by this
-  final_factor: float = 0.0  # schedule='cosine': ends at this times the peak
+  final_factor: float = 0.0  # schedule='cosine' and 'poly': ends at this times the peak
+  power: float = 1.0  # schedule='poly': falls as what is left of training, to this power
   momentum: float = 0.9
   nesterov: bool = False
   weight_decay: float = 0.0  # sgd: added to the gradient; adamw: decoupled
@@ -261,6 +262,7 @@ class Recipe:
   crop_zoom: tuple[float, float] | None = None  # in place of crop_scale: windows of so many source pixels a pixel
   flip: bool = True
   jitter: tuple[float, float] | None = None  # in place of crop_scale: the evaluation's scale times so much, then a crop
+  crop_size: int | None = None  # side of the square that crops are brought to; None: the evaluation's own size
   colour: float = 0.0  # strength of changes of brightness, contrast, saturation and hue; 1 is SSD's
   dropout: float = 0.0  # stochastic depth or dropout rate, where the model has one
   ema: float = 0.0  # decay of the exponential moving average of parameters; 0 is off

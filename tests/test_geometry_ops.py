@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from robust_compress.data import colour_ops, geometry_ops, image_ops, pipeline
 from robust_compress.data.geometry_ops import IGNORED, Geometry, Window, whole
 from robust_compress.data.sources import ViewedSource
-from robust_compress.types import DataError, InputSpec, Recipe, View
+from robust_compress.types import DataError, InputSpec, Recipe, SpecError, View
 
 DETR = InputSpec((1344, 1344), 800, "bilinear", fit="pad", longest=1333, multiple=32)
 SMALL = InputSpec((64, 64), 32, "bilinear", fit="pad", longest=64, multiple=16)
@@ -190,6 +190,23 @@ def test_training_moves_labels_with_the_pixels(recipe):
       drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
       np.testing.assert_allclose(batch["boxes"][row, 0], drawn, atol=2.0)
   batches.close()
+
+
+@pytest.mark.parametrize("crops", [{"jitter": (0.5, 2.0)}, {"crop_scale": (0.5, 1.0)}])
+def test_crops_have_the_size_that_the_recipe_says(crops):
+  recipe = Recipe(steps=1, batch_size=5, crop_size=40, **crops)
+  batches = pipeline.train_batches([Boxed()], SMALL, View(), recipe, 7)()
+  batch = next(batches)
+  batches.close()
+  assert (batch["image"].shape, batch["segmentation"].shape) == ((5, 40, 40, 3), (5, 40, 40))
+  for row in range(5):
+    height, width = batch["place"][row, 4:].astype(int)
+    beyond = np.ones((40, 40), bool)
+    beyond[:height, :width] = False
+    assert (batch["segmentation"][row][beyond] == IGNORED).all()
+    assert not batch["image"][row][beyond].any()
+  with pytest.raises(SpecError, match="trains on whole pictures"):
+    pipeline.train_batches([Boxed()], SMALL, View(), Recipe(steps=1, crop_size=40, crop_scale=None), 7)
 
 
 def test_colours_change_within_bounds_and_by_the_seed_alone():

@@ -57,6 +57,20 @@ def test_steps_come_at_fractions_of_the_whole():
   np.testing.assert_allclose(rates(n_steps=4, schedule="constant"), 2.0)
 
 
+@pytest.mark.parametrize("power", [1.0, 0.9])
+def test_polynomial_falls_as_mmengine_s(power):
+  """There each step is the last one's rate times a factor, and the last of n is at 0; here one after it would be."""
+  n_warmup, n = 10, 100
+  values = rates(schedule="poly", power=power, warmup=n_warmup / n)
+  chained = [2.0]
+  for step in range(1, n - n_warmup):
+    chained.append(chained[-1] * (1 - 1 / (n - n_warmup - 1 - step + 1)) ** power)
+  np.testing.assert_allclose(values[n_warmup:], chained, atol=2.01 / (n - n_warmup) ** power)
+  np.testing.assert_allclose(values[:n_warmup], 2.0 * np.arange(1, n_warmup + 1) / n_warmup, rtol=1e-6)
+  floored = rates(schedule="poly", power=power, final_factor=0.5)
+  np.testing.assert_allclose(floored[50], 2.0 * (0.5 + 0.5 * 0.5**power), rtol=1e-5)
+
+
 def test_a_recipe_scales_by_its_length_alone():
   np.testing.assert_allclose(rates(n_steps=200, warmup=0.2)[40::2], rates(warmup=0.2)[20:], rtol=1e-5)
 

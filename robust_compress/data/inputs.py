@@ -24,8 +24,9 @@ class Inputs:
 
   Frames are of the model's size under input=model, under input=asis of that of the first readable picture, in either
   case up to a multiple that the model asks for. Pictures of unlike sizes under fit='pad' have no one shape: each batch
-  takes the smallest of a few canvases. Training needs one shape for all steps and hosts, and has the largest. Where the
-  view does not say of how many frames a clip is, a model of clips is fed as many as the first readable one has.
+  takes the smallest of a few canvases. Training needs one shape for all steps and hosts, and has the largest, or a
+  square of `crop_size`. Where the view does not say of how many frames a clip is, a model of clips is fed as many as
+  the first readable one has.
 
   Attributes:
     size: (h, w) of an input, that crops are brought to.
@@ -33,7 +34,7 @@ class Inputs:
     placed: whether batches say where their pixels lie.
   """
 
-  def __init__(self, source: Source, input: InputSpec, view: View, train: bool = False):
+  def __init__(self, source: Source, input: InputSpec, view: View, train: bool = False, crop_size: int | None = None):
     self._n_frames, self._first = view.length or 1, ""
     self._input, self._view, self._train = input, view, train
     size = tuple(input.size)
@@ -45,7 +46,7 @@ class Inputs:
           continue  # told, or skipped, when its turn comes
         size, self._first = tuple(found) if view.input == "asis" else size, source.id(index)
         break
-    self._canvases = self._possible(size)
+    self._canvases = self._possible(size) if crop_size is None else [(crop_size, crop_size)]
     self.size = self._canvases[-1]
     self.canvas = self.size if train or len(self._canvases) == 1 else None
     self.placed = input.fit == "pad" or "size" in (source.target(0) if len(source) else {})

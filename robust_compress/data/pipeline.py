@@ -129,9 +129,11 @@ def train_batches(
 
   Raises:
     DataError: as in `eval_batches`; sources of different ids, under 'skip' of none in common; no readable picture.
+    SpecError: a recipe with a size of crops and no crops.
   """
   n_rows = _rows_per_host(recipe.batch_size, n_hosts)
-  skip, inputs = _skips(on_bad), Inputs(sources[0], input, view, train=True)
+  _check_crops(recipe)
+  skip, inputs = _skips(on_bad), Inputs(sources[0], input, view, True, recipe.crop_size)
   ids, places = _common_ids(sources, skip)
   order = Order(ids, seed)
   run = _backend(backend)
@@ -173,6 +175,15 @@ def train_batches(
     return run(row, positions, n_rows, inputs, sources[0], n_threads or provenance.n_cores())
 
   return batches
+
+
+def _check_crops(recipe: Recipe) -> None:
+  """Raises SpecError for a size of crops where nothing is cropped."""
+  if recipe.crop_size is not None and (recipe.jitter, recipe.crop_zoom, recipe.crop_scale) == (None, None, None):
+    raise SpecError(
+      f"recipe.crop_size={recipe.crop_size}: this recipe trains on whole pictures; it needs jitter, crop_zoom or "
+      "crop_scale, or no crop_size"
+    )
 
 
 def _augmentation(
