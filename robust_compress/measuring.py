@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_compress import evaluate as evaluation
-from robust_compress import parallel, protocols, provenance, specs
+from robust_compress import parallel, protocols, provenance, showcase, specs
 from robust_compress.bench import Bench
 from robust_compress.cells import grouped
-from robust_compress.data import pipeline
+from robust_compress.data import boxes, pipeline
 from robust_compress.evaluate import Evaluation, Predict, Targets
 from robust_compress.inspect import audit_summary
 from robust_compress.store import Store
-from robust_compress.types import NONE, Cell, Point, Source, Weights
+from robust_compress.types import NONE, Cell, Source, Weights
 
 LOG = logging.getLogger("robust_compress")
 
@@ -49,25 +49,26 @@ class Measuring:
 
   def model(self, name: str, cells: Sequence[Cell]) -> None:
     """Measures the cells of one model: one compilation serves all its weights and points."""
-    for (weights, data), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
+    for (weights, _), group in grouped(cells, lambda cell: (cell.weights, cell.data)):
       predict = self.predict(name, weights)
       own = None
       if any(cell.target != "labels" for cell in group):
         labelled = any(cell.test == NONE and cell.target == "labels" for cell in group)  # else it may have no labels
-        own = self._pass(predict, name, data, NONE, {"labels": None} if labelled else {}, keep_predictions=True)
+        original = dataclasses.replace(group[0], test=NONE)
+        own = self._pass(predict, original, {"labels": None} if labelled else {}, keep_predictions=True)
       for test, here in grouped(group, lambda cell: cell.test):
         targets = {cell.target: None if own is None or cell.target == "labels" else own.as_self() for cell in here}
         reused = own is not None and test == NONE and set(targets) == {"labels"}
-        found = own if own is not None and reused else self._pass(predict, name, data, test, targets)
+        found = own if own is not None and reused else self._pass(predict, here[0], targets)
         for cell in here:
           self._keep(cell, found)
 
-  def _pass(
-    self, predict: Predict, name: str, data: str, test: Point, targets: Targets, keep_predictions: bool = False
-  ) -> Evaluation:
-    """Every picture of `data` at `test` through the network once, over all hosts."""
+  def _pass(self, predict: Predict, cell: Cell, targets: Targets, keep_predictions: bool = False) -> Evaluation:
+    """Every picture of the cell's data at its point through the network once, over all hosts."""
+    name, data, test = cell.model, cell.data, cell.test
     source = self.bench.labelled(self.bench.models[name], data, test)
-    found = self.over(source, predict, name, data, str(test), targets, keep_predictions)
+    watched = showcase.watched(self.bench, predict, cell)
+    found = self.over(source, watched, name, data, str(test), targets, keep_predictions)
     n_left_out = 0 if test == NONE else len(self.bench.pictures.source(data)) - len(source)
     return dataclasses.replace(found, n_skipped=found.n_skipped + n_left_out)
 
@@ -100,12 +101,15 @@ class Measuring:
     LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
 
   def _provenance(self, cell: Cell) -> dict[str, Any]:
-    """With how compressed the originals were before anything was done to them, and how a target rate was met."""
+    """With how compressed the originals were before anything was done to them, what became of boxes that could not be
+    taken as they are, and how a target rate was met."""
     if cell.data not in self._originals:  # naming what was found means a look at every file's size and time
       source = self.bench.pictures.source(cell.data)
       self._originals[cell.data] = audit_summary.kept(source, cell.data, self.bench.workdir)
     originals = self._originals[cell.data]
     found: dict[str, Any] = {} if originals is None else {"originals": originals}
+    if counts := boxes.counts_of(self.bench.pictures.source(cell.data)):
+      found["annotations"] = counts
     if cell.test.bpp is not None:
       found["target_rate"] = self.bench.pictures.achieved(cell.data, cell.test)
     return {**provenance.provenance(), **found}

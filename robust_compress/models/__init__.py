@@ -18,10 +18,10 @@ from robust_compress.models.callable import as_model, from_callable
 from robust_compress.models.detectors import DETECTORS
 from robust_compress.models.export import export
 from robust_compress.models.segmenters import SEGMENTERS
-from robust_compress.models.weights import load_weights, template
+from robust_compress.models.weights import load_weights, n_params, template
 from robust_compress.types import InputSpec, ModelSpec, Published, Weights
 
-__all__ = ["MODELS", "Classifier", "export", "from_callable", "load_model", "load_weights", "template"]
+__all__ = ["MODELS", "Classifier", "export", "from_callable", "load_model", "load_weights", "n_params", "template"]
 
 _TIMM = "results/results-imagenet.csv of huggingface/pytorch-image-models, commit 4e5207c7"
 _TORCHVISION = "torchvision 0.28, weights.meta['_metrics']"
