@@ -53,9 +53,7 @@ class DDOD(nn.Module):
     canvas = image.shape[1:3]
     extent = padding.rounded(sizes, 32)
     with padding.unseen(extent, canvas):
-      trunk = Trunk(
-        self.depths, True, self.widths, dtype=self.dtype, batch_norm=self.batch_norm, name="backbone"
-      )  # fmt: skip
+      trunk = Trunk(self.depths, True, self.widths, dtype=self.dtype, batch_norm=self.batch_norm, name="backbone")
       features = Pyramid(self.channels, self.dtype, name="neck")(trunk(image.astype(self.dtype), train)[1:])
       visible = [padding.inside(extent, canvas, x.shape[1:3]) for x in features]
       raw = Head(self.n_classes, self.channels, self.dtype, name="bbox_head")(features, visible)
@@ -101,8 +99,10 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, features: list[jax.Array], visible: list[jax.Array]) -> Raw:
-    towers = {name: [Layer(self.channels, i == 0, self.dtype, name=f"{name}_convs_{i}") for i in range(4)]
-              for name in ("cls", "reg")}  # fmt: skip
+    towers = {
+      name: [Layer(self.channels, i == 0, self.dtype, name=f"{name}_convs_{i}") for i in range(4)]
+      for name in ("cls", "reg")
+    }
     prior = nn.initializers.constant(-np.log((1 - PRIOR) / PRIOR))
     out = {
       name: nn.Conv(n, (3, 3), padding=1, dtype=self.dtype, kernel_init=small, bias_init=bias, name=f"atss_{name}")
@@ -115,10 +115,9 @@ class Head(nn.Module):
     found: dict[str, list[jax.Array]] = {name: [] for name in out}
     for i, (x, inside) in enumerate(zip(features, visible, strict=True)):
       classes, boxes = (_through(towers[name], x, inside) for name in ("cls", "reg"))
-      scale = self.param(f"scales_{i}", nn.initializers.ones, (), jnp.float32)
-      for name, tower, factor in (("cls", classes, None), ("reg", boxes, scale), ("iou", boxes, None)):
-        y = out[name](tower).astype(jnp.float32)
-        found[name].append((y if factor is None else y * factor).reshape(len(y), -1, y.shape[-1]))
+      for name, y in (("cls", out["cls"](classes)), ("reg", out["reg"](boxes)), ("iou", out["iou"](boxes))):
+        found[name].append(y.astype(jnp.float32).reshape(len(y), -1, y.shape[-1]))
+      found["reg"][-1] *= self.param(f"scales_{i}", nn.initializers.ones, (), jnp.float32)
     logits, deltas, iou = (jnp.concatenate(found[name], 1) for name in ("cls", "reg", "iou"))
     return Raw(logits, deltas, iou[..., 0], tuple(x.shape[1:3] for x in features))
 
@@ -135,9 +134,8 @@ class Layer(nn.Module):
     if self.deformable:
       x = DeformableConv(self.channels, self.dtype, small, name="conv")(x)
     else:
-      x = nn.Conv(
-        self.channels, (3, 3), padding=1, use_bias=False, dtype=self.dtype, kernel_init=small, name="conv"
-      )(x)  # fmt: skip
+      plain = {"padding": 1, "use_bias": False, "dtype": self.dtype, "kernel_init": small}
+      x = nn.Conv(self.channels, (3, 3), **plain, name="conv")(x)
     return nn.relu(padding.GroupNorm(32, dtype=self.dtype, name="gn")(x, inside))
 
 
