@@ -311,7 +311,7 @@ def test_rare_classes_of_camvid_weigh_more():
   expected = -0.1417 * log_p[0, 0, :3, 3].sum() - 9.6446 * log_p[0, 1, 0, 6]
   assert (name, float(weight)) == ("cross_entropy", 4)
   np.testing.assert_allclose(total, expected, rtol=1e-5)
-  with pytest.raises(SpecError, match=r"CamVid's 11 classes; the network has 19"):
+  with pytest.raises(SpecError, match=r"CamVid's 11 classes and the network has 19"):
     segnet.camvid_loss({"logits": np.zeros((2, 4, 6, 19))}, batch)
 
 

@@ -10,6 +10,7 @@ Caffe model.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -107,7 +108,10 @@ def camvid_loss(outputs: Arrays, batch: Arrays) -> dict[str, tuple[Any, Any]]:
   """
   logits, labels = outputs["logits"], jnp.asarray(batch["segmentation"]).astype(jnp.int32)
   if logits.shape[-1] != len(CAMVID_WEIGHTS):
-    raise SpecError(f"SegNet's loss weighs CamVid's {len(CAMVID_WEIGHTS)} classes; the network has {logits.shape[-1]}")
+    raise SpecError(
+      f"SegNet's loss weighs CamVid's {len(CAMVID_WEIGHTS)} classes and the network has {logits.shape[-1]}; leave "
+      "n_classes as it is"
+    )
   counts = labels != _IGNORED
   if "mask" in batch:
     counts &= jnp.asarray(batch["mask"])[:, None, None]
@@ -137,6 +141,7 @@ def _vgg_rules(positions: tuple[int, ...], batch_norm: bool) -> tuple[convert.Ru
 
 
 segnet = SegNet
+segnet_cityscapes = partial(SegNet, n_classes=19)
 
 RULES = _rules()
 # The two number their layers differently, so that one table cannot read both.

@@ -148,7 +148,7 @@ class SegNet(torch.nn.Module):
 
   depths = (2, 2, 3, 3, 3)
 
-  def __init__(self, widths: tuple[int, ...]):
+  def __init__(self, widths: tuple[int, ...], n_classes: int = N_CLASSES):
     super().__init__()
     self.plan: list[tuple[int, list[str]]] = []
     width = 3
@@ -158,7 +158,7 @@ class SegNet(torch.nn.Module):
         width = to
     for stage in range(5, 0, -1):
       for i in range(self.depths[stage - 1], 0, -1):
-        to = widths[stage - 1] if i > 1 else (widths[stage - 2] if stage > 1 else N_CLASSES)
+        to = widths[stage - 1] if i > 1 else (widths[stage - 2] if stage > 1 else n_classes)
         self._add(f"conv{stage}_{i}_D", width, to, norm=(stage, i) != (1, 1))
         width = to
 
@@ -196,11 +196,8 @@ def layouts() -> dict[str, object]:
   for row in SEGMENTERS:
     kind = row.source.partition(":")[0]
     if kind in ("mmseg", "hub"):
-      if kind == "mmseg":
-        with torch.device("meta"):
-          shapes = mmseg_reference.shapes(mmseg_reference.full_size(row.name))
-      else:
-        shapes = hub_shapes(reduced=False)
+      mmseg = kind == "mmseg"
+      shapes = mmseg_reference.shapes(mmseg_reference.full_size(row.name)) if mmseg else hub_shapes(reduced=False)
       shapes = {key: shape for key, shape in shapes.items() if not constant(key)}
       listed[row.name] = [len(shapes), seeded.digest(shapes)]
   for name in ("vgg16_bn", "vgg16"):
