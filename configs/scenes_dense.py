@@ -1,4 +1,4 @@
-"""Trains the small detector and the small segmenter that the scenes studies start from, on rendered pictures of 160×160.
+"""Trains the small detector and the small segmenter that the scenes studies start from, on pictures of 160×160.
 
     robust-compress run --config=configs/scenes_dense.py:detection --workdir=runs/scenes_detector
     robust-compress export --workdir=runs/scenes_detector --weights=KEY --output=nano_det.safetensors

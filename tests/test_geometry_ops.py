@@ -42,7 +42,7 @@ def geometries():
     "input": geometry_ops.to_input((60, 80), SMALL, View()),
     "crop": geometry_ops.random_resized_crop((60, 80), rng, (50, 40), (0.5, 0.9), (0.8, 1.2)),
     "zoom": geometry_ops.random_zoomed_crop((60, 80), rng, (40, 40), (1.0, 1.4)),
-    "jitter": geometry_ops.random_jitter((60, 80), rng, (64, 64), SMALL, (1.2, 2.0)),
+    "jitter": geometry_ops.random_jitter(geometry_ops.to_input((60, 80), SMALL, View()), rng, (64, 64), (1.2, 2.0)),
   }
 
 

@@ -146,15 +146,12 @@ def random_zoomed_crop(size: Size, rng: np.random.Generator, to: Size, zoom: tup
   return Geometry(Window(top, left, height, width), to, whole(to))
 
 
-def random_jitter(
-  size: Size, rng: np.random.Generator, to: Size, spec: InputSpec, jitter: tuple[float, float]
-) -> Geometry:
-  """The evaluation's size times a number drawn from `jitter`, and of that a random window of at most `to`."""
-  scale = rng.uniform(*jitter)
-  full = scaled(fitted(size, spec), scale)
+def random_jitter(evaluated: Geometry, rng: np.random.Generator, to: Size, jitter: tuple[float, float]) -> Geometry:
+  """The size of evaluation times a number drawn from `jitter`, and of that a random window of at most `to`."""
+  full = scaled(evaluated.size, rng.uniform(*jitter))
   height, width = (min(side, most) for side, most in zip(full, to))
   top, left = int(rng.integers(0, full[0] - height + 1)), int(rng.integers(0, full[1] - width + 1))
-  return Geometry(whole(size), full, Window(top, left, height, width))
+  return Geometry(evaluated.part, full, Window(top, left, height, width))
 
 
 # ------------------------------------------------------------------------------------------------ targets

@@ -191,7 +191,7 @@ def _augmentation(
 ) -> Geometry:
   """A random crop, or the evaluation geometry where the recipe has none; then perhaps a flip."""
   if recipe.jitter is not None:
-    geometry = geometry_ops.random_jitter(size, rng, to, input, recipe.jitter)
+    geometry = geometry_ops.random_jitter(geometry_ops.to_input(size, input, view), rng, to, recipe.jitter)
   elif recipe.crop_zoom is not None:
     geometry = geometry_ops.random_zoomed_crop(size, rng, to, recipe.crop_zoom)
   elif recipe.crop_scale is not None:
