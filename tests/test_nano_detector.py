@@ -140,3 +140,15 @@ def test_a_classifier_s_encoder_starts_it(variables):
   arrays = convert.to_foreign(models.load_weights(nano), nano.rules)
   shared = convert.matching(arrays, MODEL.rules, convert.flatten(variables))
   assert len(shared) == len(arrays) - 2 - sum(key.endswith("num_batches_tracked") for key in arrays)  # all but the head
+
+
+def test_it_traces_in_bfloat16():
+  model = MODEL.bound(dtype="bfloat16", dropout=0.1)
+
+  def apply(variables, batch):
+    return model.apply(variables, batch, train=True, rngs={"dropout": jax.random.key(0)})[0]["losses"]
+
+  template = models.template(model)
+  assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(template["params"])) == model.n_params
+  losses = jax.eval_shape(apply, template, batch_of())
+  assert {leaf.dtype for pair in losses.values() for leaf in pair} == {jnp.dtype("float32")}
