@@ -86,7 +86,11 @@ _DDOD = DetectorRow(
   own_rates=(("params/backbone/(conv1|bn1|layer1_)", 0.0),),  # the stem and the first stage are never trained
 )
 
+# shipped/ has the file and its card; configs/scenes_dense.py trained it.
+_NANO_SCENES = "file:871c05b157732e1af6218fb8143f46afb2ce8dbbaef46ece79f1f9c81f7c59af"
+
 DETECTORS: tuple[DetectorRow, ...] = (
+  DetectorRow("nano_det.scenes", "nano_detector:nano_detector", _NANO_SCENES, 388_390, 160, 160, classes="source"),
   DetectorRow("nano_det.random", "nano_detector:nano_detector", "random", 388_390, 160, 160, classes="source"),
   _detr("resnet50", 41_577_888, 42.0),
   _detr("resnet101", 60_570_016, 43.5),
