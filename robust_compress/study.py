@@ -3,7 +3,7 @@
     config ──protocols──▶ cells ──store──▶ missing cells
       compress  (data, point) of the missing cells ──▶ coded/<codec>-<key>/
       train     weights of the missing cells       ──▶ weights/<model>-<key>/
-      evaluate  weights × (data, point)            ──▶ rows/<key>.json, records/<key>.npz
+      evaluate  weights × (data, point)            ──▶ rows/<key>.json, records/<key>.npz, answers/<key>/
                 base weights × learned codec, JPEG ──▶ failures/<key>/
       report    rows                               ──▶ report/report.html
 
@@ -169,8 +169,14 @@ class Study:
     return report(
       rows, self.page.parent,
       results=self.store, planned=self.cells, unreachable=self.unreachable(),
-      examples=self.workdir / "examples", failures=self.workdir / "failures", title=title,
+      examples=self.workdir / "examples", failures=self.workdir / "failures", answers=self.workdir / "answers",
+      per_class=getattr(self.bench.task, "per_class", None), score=self._score, title=title,
     )  # fmt: skip
+
+  @property
+  def _score(self) -> float:
+    """From which on boxes count as found in the relative protocol, and are drawn."""
+    return float(dict(specs.parse_call(self.config.self_target)[1]).get("score", 0.5))
 
   @contextmanager
   def _working(self) -> Iterator[None]:

@@ -2,7 +2,9 @@
 
     rows ──curves──▶ panels ──compare──▶ gains, BD-rate, cheapest ──summary, tables──▶ report.html
                        ├──plots──▶ figures, inline and as PNG ─────────────────────────────▲
-                       └──csv_files──▶ cells.csv, curves.csv
+                       ├──classes──▶ losses by class and size ─────────────────────────────┤
+    pictures, answers ─┼──gallery──▶ example pictures with boxes and masks ────────────────┘
+                       └──csv_files──▶ cells.csv, curves.csv, classes.csv
 
 A report is a function of what it is given: it runs nothing, needs no accelerator, and can be made again from a few
 kilobytes of rows. With the store's replicates at hand, differences carry paired intervals; from rows alone they do not.
@@ -14,7 +16,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from robust_compress.report import csv_files, page, summary
+from robust_compress.report import classes, csv_files, gallery, page, summary
 from robust_compress.report import failures as failing
 from robust_compress.report.curves import Panel, panels
 from robust_compress.report.examples import DecodedExample, Example, load_examples, save_examples
@@ -36,11 +38,14 @@ def report(
   unreachable: Collection[Cell] | Mapping[Cell, str] = (),
   examples: str | os.PathLike[str] | None = None,
   failures: str | os.PathLike[str] | None = None,
+  answers: str | os.PathLike[str] | None = None,
+  per_class: classes.PerClass | None = None,
+  score: float = 0.5,
   title: str = "Recognition under compression",
   metric: str | None = None,
   command: str | None = None,
 ) -> Path:
-  """Writes report.html, PNG figures, cells.csv and curves.csv into `directory`.
+  """Writes report.html, PNG figures, cells.csv and curves.csv into `directory`; classes.csv where classes have scores.
 
   Args:
     rows: what was measured; any part of a study, none included.
@@ -51,6 +56,9 @@ def report(
     unreachable: planned cells whose target rate no level of the codec meets; with what to say of each, or without.
     examples: folder written by `save_examples`.
     failures: folder written by `against_jpeg.save_comparison`.
+    answers: folder written by `answers.save_answer` and `save_classes`.
+    per_class: from the records of a cell to {label: {metric: value}}, as a task of several classes a picture has it.
+    score: boxes below it are not drawn.
     title: heading of the page.
     metric: name of the metric to draw, in place of the task's usual one.
     command: how this report was made, for its last section.
@@ -63,10 +71,14 @@ def report(
   found = [paired.with_seeds(panel) for panel in panels(rows, planned, unreachable, metric)]
   write_atomic(directory / "cells.csv", csv_files.cells_csv(rows).encode())
   write_atomic(directory / "curves.csv", csv_files.curves_csv(found).encode())
-  sections = [section(panel, found, paired, directory) for panel in found]
+  by_class = classes.ByClass(results, per_class, answers)
+  if (text := classes.classes_csv(found, by_class)) is not None:
+    write_atomic(directory / "classes.csv", text.encode())
+  sections = [section(panel, found, paired, by_class, directory) for panel in found]
   models = overview(found, directory)
   body = [_header(title, found, sections), models, [one.body for one in sections]]
-  body += [failing.section(rows, failures, directory), _pictures(found, examples)]
+  kept = None if answers is None else gallery.Kept(answers, score)
+  body += [failing.section(rows, failures, directory), gallery.section(found, examples, kept)]
   body += [_provenance(rows, found, command)] if rows else []
   path = directory / "report.html"
   write_atomic(path, page.document(title, *body).encode())
@@ -93,19 +105,6 @@ def _header(title: str, found: Sequence[Panel], sections: Sequence[Section]) -> 
     element("p", summary.question(found), class_="question"),
     element("div", answers, class_="several" if len(sections) > 3 else None),
   )
-
-
-def _pictures(found: Sequence[Panel], examples: str | os.PathLike[str] | None) -> Safe | None:
-  if examples is None:
-    return None
-  parts = []
-  for data in dict.fromkeys(panel.data for panel in found):
-    strips = page.examples(load_examples(examples, data))
-    parts += [element("p", element("code", data), class_="quiet"), *strips] if strips else []
-  if not parts:
-    return None
-  lead = "Each picture as the codec saw it and as it came back, at true pixels, with its bytes and PSNR."
-  return element("section", element("h2", "Example pictures"), element("p", lead), parts)
 
 
 def _provenance(rows: Sequence[Row], found: Sequence[Panel], command: str | None) -> Safe:

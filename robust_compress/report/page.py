@@ -85,15 +85,12 @@ def examples(entries: Sequence[dict[str, Any]], budget: int = PICTURE_BUDGET) ->
 
 def _strip(entry: dict[str, Any]) -> Safe:
   label = entry.get("label")
-  n_bytes = "size of this view unknown" if entry["n_bytes"] is None else _bytes_text(entry["n_bytes"])
   said = [f"label: {label}" if label else "", _answer(entry)]
-  first = _picture(entry["original"], "original", entry["id"], n_bytes, *said)
+  first = picture(entry["original"].read_bytes(), "original", entry["id"], bytes_text(entry["n_bytes"]), *said)
   rest = []
   for decoded in entry["decoded"]:
     point = names.point_title(specs.parse_point(decoded["point"]))
-    quality = "" if decoded.get("psnr") is None else f"{decoded['psnr']:.1f} dB"
-    cost = ", ".join(filter(None, (_bytes_text(decoded["n_bytes"]), quality)))
-    rest.append(_picture(decoded["file"], point, entry["id"], cost, _answer(decoded)))
+    rest.append(picture(decoded["file"].read_bytes(), point, entry["id"], cost_text(decoded), _answer(decoded)))
   return element("div", first, rest, class_="example", tabindex=0)
 
 
@@ -102,14 +99,20 @@ def _answer(entry: dict[str, Any]) -> str:
   return f"read as: {entry['prediction']}" if entry.get("prediction") else ""
 
 
-def _picture(path, title: str, id: str, *remarks: str) -> Safe:
-  data = base64.b64encode(path.read_bytes()).decode()
+def picture(png: bytes, title: str, id: str, *remarks: str) -> Safe:
+  data = base64.b64encode(png).decode()
   image = element("img", src=f"data:image/png;base64,{data}", alt=f"picture {id}, {title}")
   return element("figure", image, element("figcaption", title, [element("small", text) for text in remarks if text]))
 
 
-def _bytes_text(n: int) -> str:
-  return f"{n:,} bytes".replace(",", "\u202f")
+def bytes_text(n: int | None) -> str:
+  return "size of this view unknown" if n is None else f"{n:,} bytes".replace(",", "\u202f")
+
+
+def cost_text(decoded: dict[str, Any]) -> str:
+  """Bytes and PSNR of what came back; equal pictures have no PSNR."""
+  quality = "" if decoded.get("psnr") is None else f"{decoded['psnr']:.1f} dB"
+  return ", ".join(filter(None, (bytes_text(decoded["n_bytes"]), quality)))
 
 
 # -------------------------------------------------------------------------------------------- provenance

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from robust_compress import specs
-from robust_compress.report import canvas, compare, curves, page, plots, summary, tables
+from robust_compress.report import canvas, classes, compare, curves, page, plots, summary, tables
 from robust_compress.report.compare import Bjontegaard, Cheapest, Gain
 from robust_compress.report.curves import CURVE_ROLES, Panel
 from robust_compress.report.markup import Safe, element
@@ -31,6 +31,11 @@ _BJONTEGAARD = (
   "BD-rate: bits more (+) or fewer (−) for equal accuracy, on average over the range both curves cover. BD-accuracy: "
   "gain at equal rate. A dash where they share no range, or are of different "
   "pictures. Intervals hold the rates fixed."
+)
+_SIZES = "Sizes are COCO's: areas up to 32² pixels of the view are small, over 96² large. Intervals are paired."
+_CLASSES = (
+  "Largest losses first; C is finetuned on the setting. These are without intervals: a class of few objects swings "
+  "widely. Every class of every row of A, B and C is in "
 )
 _PUBLISHED = (
   "Only numbers that stand in a text or a table; stars in the figures. Weights, views and metric code differ in detail."
@@ -55,7 +60,9 @@ class _Findings(NamedTuple):
   published: list[PublishedPoint]
 
 
-def section(panel: Panel, everything: Sequence[Panel], paired: Paired, directory: Path) -> Section:
+def section(
+  panel: Panel, everything: Sequence[Panel], paired: Paired, by_class: classes.ByClass, directory: Path
+) -> Section:
   """Draws a panel's figures into `directory` and writes its section."""
   findings = _Findings(
     compare.gains(panel, paired),
@@ -72,6 +79,8 @@ def section(panel: Panel, everything: Sequence[Panel], paired: Paired, directory
     _levels(panel, findings, directory, name),
     _relative(panel, directory, name),
     _matrix(panel, directory, name),
+    _sizes(panel, paired),
+    _classes(panel, paired, by_class),
     _tabled(tables.published_table(findings.published, panel), _PUBLISHED),
     _cells(panel, len(everything) == 1),
   ]
@@ -209,6 +218,24 @@ def _gains(panel: Panel, everything: Sequence[Panel], findings: _Findings, direc
 
 def _tabled(one: tables.Table, note: str) -> list[Any]:
   return _headed(one.caption, page.table(one), element("p", note, class_="note")) if one.body else []
+
+
+def _sizes(panel: Panel, paired: Paired) -> list[Any]:
+  one = classes.size_table(panel, paired)
+  return [] if one is None else _tabled(one, _SIZES)
+
+
+def _classes(panel: Panel, paired: Paired, by_class: classes.ByClass) -> list[Any]:
+  """A table a setting, the first of them open."""
+  parts: list[Any] = []
+  for setting in classes.settings(panel, paired):
+    found = classes.lines(panel, setting, by_class)
+    if found is not None:
+      head = element("summary", classes.headline(found[0], setting, found[1]))
+      table = page.table(classes.class_table(*found, setting.c is not None))
+      parts.append(element("details", head, table, open=not parts))
+  file = element("a", "classes.csv", href="classes.csv")
+  return _headed("loss by class", element("p", _CLASSES, file, ".", class_="note"), *parts) if parts else []
 
 
 def _cells(panel: Panel, is_open: bool) -> list[Any]:

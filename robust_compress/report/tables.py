@@ -25,7 +25,7 @@ class Table:
   notes: tuple[str, ...] = ()
 
 
-def _estimate(estimate: Estimate | None, metric: names.Metric, signed: bool = True) -> tuple[str, str]:
+def estimate_cells(estimate: Estimate | None, metric: names.Metric, signed: bool = True) -> tuple[str, str]:
   """(value, interval) as two cells, so that both columns align."""
   if estimate is None:
     return "–", ""
@@ -61,7 +61,7 @@ def gain_table(gains: Sequence[Gain], panel: Panel) -> Table:
   for g in compare.by_rate(list(gains)):
     a, b, c = (metric.text(sample.value(metric.name)) if sample else "–" for sample in (g.a, g.b, g.c))
     row = (names.codec_title(g.test), names.setting_text(g.test), names.bpp_text(g.bpp), a, b, c)
-    difference = (("other pictures", "missing"), "") if g.difference is None else _estimate(g.difference, metric)
+    difference = (("other pictures", "missing"), "") if g.difference is None else estimate_cells(g.difference, metric)
     row += (*difference, *_share(g.recovered), p_text(g.p_value))
     body.append(((f"A and B from {g.choice} weights",) if both else ()) + row)
   columns = [("base", False)] * both + columns
@@ -83,7 +83,7 @@ def bjontegaard_table(results: Sequence[Bjontegaard], panel: Panel) -> Table:
       named(r.role, r.codec),
       named(r.against_role, r.against_codec),
       *_share(r.rate, True),
-      *_estimate(r.accuracy, metric),
+      *estimate_cells(r.accuracy, metric),
     )
     for r in results
   ]
@@ -103,12 +103,12 @@ def cheapest_table(results: Sequence[Cheapest], panel: Panel) -> Table:
       else f"from {names.setting_text(r.certain.test)}, {names.bpp_text(r.certain.bpp)} bpp"
     )
     if r.sample is None:
-      body.append((*head, ("none measured", "quiet"), "–", "–", *_estimate(r.loss, metric, False), sure))
+      body.append((*head, ("none measured", "quiet"), "–", "–", *estimate_cells(r.loss, metric, False), sure))
       continue
     edge = r.sample is r.lowest
     crossing = "–" if edge else names.bpp_text(r.bpp_interpolated)
     setting = names.setting_text(r.sample.test) + (" (the lowest measured)" if edge else "")
-    body.append((*head, setting, names.bpp_text(r.sample.bpp), crossing, *_estimate(r.loss, metric, False), sure))
+    body.append((*head, setting, names.bpp_text(r.sample.bpp), crossing, *estimate_cells(r.loss, metric, False), sure))
   allowed = "1 point" if metric.is_fraction else "1 % of the error"
   return Table(f"Cheapest setting within a loss of {allowed}", columns, tuple(body))
 
