@@ -69,10 +69,13 @@ class Bench:
   def labelled(self, model: ModelSpec, data: str, point: Point = NONE) -> Source:
     """Pictures with labels in the order of the model's outputs: a named class list, or that of the training data."""
     source = self.pictures.source(data, point)
-    if model.classes in ("", "source"):
-      classes = self.pictures.source(self.config.train_data or data).classes
-      return source if source.classes == classes else labels.RelabelledSource(source, classes)
-    return labels.RelabelledSource(source, labels.class_list(model.classes))
+    whose, _, published = model.classes.partition(":")
+    if whose not in ("", "source"):
+      return labels.RelabelledSource(source, labels.class_list(model.classes))
+    classes = self.pictures.source(self.config.train_data or data).classes
+    if published and labels.class_list(published)[0] in ("", labels.BACKGROUND):
+      classes = (labels.BACKGROUND, *classes)
+    return source if source.classes == classes else labels.RelabelledSource(source, classes)
 
   # --------------------------------------------------------------------------------------------- weights
 

@@ -354,7 +354,9 @@ class ModelSpec:
   input: InputSpec
   base: Weights
   rules: tuple[Any, ...] = ()  # convert.Rule table between foreign keys and this network's variables
-  classes: str = ""  # name of the class list its outputs follow (data/labels.py), or 'source': those of the data
+  # Name of the class list its outputs follow (data/labels.py), or 'source': those of the data. 'source:LIST': those of
+  # the data with a head like that of LIST, so from 1 on where LIST has no class at 0.
+  classes: str = ""
   n_params: int = 0
   published: Published | None = None
   options: Options = ()  # given to `build`

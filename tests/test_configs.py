@@ -9,9 +9,12 @@ import re
 import runpy
 
 import pytest
+from PIL import Image
 
 from robust_compress import optim, protocols, settings, specs, study
 from robust_compress.data import catalogue
+from robust_compress.models import MODELS
+from robust_compress.report import published
 from robust_compress.types import Cell, SpecError, WeightsError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -179,6 +182,44 @@ def test_janeiro_with_a_wrong_argument(tmp_path, arg, text):
     planned(f"{JANEIRO}:{arg}", tmp_path).cells  # noqa: B018
 
 
+@pytest.mark.parametrize(
+  ("name", "steps", "line"),
+  [
+    ("detection", 12 * 118_287 // 16, "to evaluate  670,000 pictures in 134 passes"),
+    ("segmentation", 160_000, "to train     7,200,000 steps for 45 weights"),
+  ],
+)
+def test_janeiro_plans_dense_tasks_over_the_paper_s_codecs(tmp_path, name, steps, line):
+  path = ROOT / "configs" / f"janeiro2023_{name}.py"
+  opened, text = planned(path, tmp_path), docstring(path)
+  assert roles(opened) == {"A": 1, "B": 44, "C": 44, "control": 45}
+  assert {cell.test.codec for cell in opened.cells} == {"none", "bpg", "webp", "mbt2018", "cheng2020-attn"}
+  assert line in opened.plan()
+  [recipe] = {cell.weights.recipe for cell in opened.cells if cell.weights.recipe}
+  assert optim.n_steps(specs.parse_recipe(recipe), 118_287) == steps
+  assert named(steps, text)
+  assert named(45, text)
+  assert "Not run by us yet" in " ".join(text.split())
+  assert roles(planned(f"{path}:codecs=jpeg", tmp_path)) == {"A": 1, "B": 11, "C": 11, "control": 12}
+
+
+def test_janeiro_follows_the_schedules_of_the_published_weights():
+  """MMDetection's and MMSegmentation's, step by step: 500 and 1,500 of warm-up, then two drops, or a line to 0."""
+  recipes = {}
+  for name in ("detection", "segmentation"):
+    config = settings.load_config(str(ROOT / "configs" / f"janeiro2023_{name}.py"))
+    recipes[name] = settings.recipe_of(config.recipe)
+  rate = optim.schedule(recipes["detection"], n := 88_715)
+  assert [round(float(rate(step)), 7) for step in (499, 500, n * 8 // 12 - 1, n * 8 // 12 + 1, n - 1)] == [
+    0.01, 0.01, 0.01, 0.001, 0.0001,
+  ]  # fmt: skip
+  assert float(rate(498)) < 0.01
+  rate = optim.schedule(recipes["segmentation"], 160_000)
+  assert [float(rate(step)) for step in (0, 1_499, 80_750, 159_999)] == pytest.approx([4e-8, 6e-5, 3e-5, 0], abs=4e-10)
+  assert (recipes["segmentation"].jitter, recipes["segmentation"].crop_size) == ((0.5, 2.0), 512)
+  assert recipes["detection"].crop_scale is None
+
+
 # -------------------------------------------------------------------------------------------------- Reich
 
 
@@ -211,6 +252,122 @@ def test_reich_feeds_what_the_codec_saw(tmp_path):
 def test_reich_with_an_unknown_model(tmp_path):
   with pytest.raises(SpecError, match=r"did you mean 'resnet50.a1_in1k'"):
     planned(f"{REICH}:resnet50.a1_in1", tmp_path)
+
+
+REICH_DENSE = {
+  "detection": (6, 99, "480x640", "to evaluate  3,000,000 pictures in 600 passes"),
+  "segmentation": (5, 99, "crop=769", "passes"),
+  "video_segmentation": (3, 52, "crop=512,frames=5,input=asis,length=8", "passes"),
+}
+
+
+@pytest.mark.parametrize("name", REICH_DENSE)
+def test_reich_plans_dense_tasks_by_labels_and_against_themselves(tmp_path, name):
+  n_models, n_points, view, line = REICH_DENSE[name]
+  path = ROOT / "configs" / f"reich2024_{name}.py"
+  opened = planned(path, tmp_path)
+  assert len(opened.bench.models) == n_models
+  assert roles(opened) == {"A": n_models, "B": n_models * n_points, "relative": n_models * n_points}
+  [data] = {cell.data for cell in opened.cells}
+  assert view in data
+  assert f"at {n_points} points" in opened.plan()
+  assert line in opened.plan()
+  assert {cell.target for cell in opened.cells} - {"labels"} == {"self(score=0.5)" if name == "detection" else "self"}
+  assert named(n_points, docstring(path))
+  assert "Not run by us yet" in " ".join(docstring(path).split())
+  given = planned(f"{path}:weights=files", tmp_path)
+  n_files = sum(cell.weights.source.startswith("file:") for cell in given.cells if protocols.role(cell) == "A")
+  assert n_files == (3 if name == "detection" else n_models)
+  with pytest.raises(SpecError, match="expected weights=FOLDER"):
+    planned(f"{path}:files", tmp_path)
+
+
+REICH_TABLE_1 = {  # identifiers of table 1 that classify, detect or segment
+  **{f"deeplabv3_{depth}-d8_4xb2-{n}k_cityscapes-769x769": f"deeplabv3_{depth}-d8.mmseg_cityscapes769"
+     for depth, n in (("r18", 80), ("r50", 40), ("r101", 40))},
+  **{f"upernet_{depth}_4xb2-40k_cityscapes-769x769": f"upernet_{depth}.mmseg_cityscapes769"
+     for depth in ("r50", "r101")},
+  **{name: f"{name}.coco" for name in ("detr_resnet50", "detr_resnet101", "detr_resnet101_dc5")},
+  **{name: f"{name}.tv_coco" for name in (
+    "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn")},
+  "resnet50": "resnet50.a1_in1k",
+  "resnet101": "resnet101.a1h_in1k",
+  "resnet152": "resnet152.a1h_in1k",
+  "vit_tiny_patch16_224": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+  "vit_small_patch16_224": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+  "vit_base_patch16_224": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+  "swin_tiny_patch4_window7_224": "swin_tiny_patch4_window7_224.ms_in1k",
+  "swin_small_patch4_window7_224": "swin_small_patch4_window7_224.ms_in1k",
+  "swin_base_patch4_window7_224": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
+}  # fmt: skip
+
+
+def test_every_line_of_reich_s_table_that_is_no_flow_stands_in_a_config():
+  assert len(REICH_TABLE_1) == 23 - 3
+  studied = [
+    name
+    for part in ("classification", "detection", "segmentation")
+    for name in settings.load_config(str(ROOT / "configs" / f"reich2024_{part}.py")).models
+  ]
+  assert sorted(studied) == sorted(REICH_TABLE_1.values())
+
+
+@pytest.mark.parametrize("identifier", REICH_TABLE_1)
+def test_models_of_reich_s_table_have_the_weights_of_their_identifiers(identifier):
+  kind, _, file = MODELS[REICH_TABLE_1[identifier]].source.partition(":")
+  if kind == "mmseg":  # the same words in another order, with a date
+    assert set(re.split("[_-]", identifier)) - {"4xb2"} <= set(re.split("[_-]", file))
+  elif kind == "hub":
+    assert (
+      file
+      == {
+        "detr_resnet50": "facebook/detr-resnet-50",
+        "detr_resnet101": "facebook/detr-resnet-101",
+        "detr_resnet101_dc5": "facebook/detr-resnet-101-dc5",
+      }[identifier]
+    )
+  else:
+    assert file.startswith(identifier)
+
+
+# -------------------------------------------------------------------------------------------------- Poyser
+
+POYSER = {"detection": (60_000, "AP50"), "segmentation": (33_000, "mIoU")}
+
+
+@pytest.mark.parametrize("name", POYSER)
+def test_poyser_trains_at_all_qualities_but_the_reference_point(tmp_path, name):
+  n_steps, metric = POYSER[name]
+  path = ROOT / "configs" / f"poyser2020_{name}.py"
+  opened = planned(path, tmp_path)
+  assert roles(opened) == {"A": 1, "B": 6, "C": 5}
+  levels = {role: {cell.test.level for cell in opened.cells if protocols.role(cell) == role} for role in "BC"}
+  assert levels == {"B": {5, 10, 15, 50, 75, 95}, "C": {5, 10, 15, 50, 75}}
+  assert f"to train     {6 * n_steps:,} steps for 6 weights" in opened.plan()
+  assert f"{6 * n_steps:,}" in docstring(path)
+  assert "Not run by us yet" in " ".join(docstring(path).split())
+  [model] = opened.bench.models
+  [data] = {cell.data for cell in opened.cells}
+  printed = published.published(name, model, data)
+  assert len([p for p in printed if p.metric == metric]) == 12
+  assert {str(p.test) for p in printed} == {str(cell.test) for cell in opened.cells} - {"none"}
+
+
+def test_a_head_for_voc_leaves_0_to_the_background(tmp_path):
+  root = tmp_path / "data" / "VOCdevkit" / "VOC2007"
+  for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+    (root / folder).mkdir(parents=True)
+  Image.new("RGB", (16, 12)).save(root / "JPEGImages/a.jpg")
+  corners = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+  objects = "".join(f"<object><name>{n}</name><bndbox>{corners}</bndbox></object>" for n in ("aeroplane", "tvmonitor"))
+  (root / "Annotations/a.xml").write_text(f"<annotation>{objects}</annotation>")
+  for split in ("trainval", "test"):
+    (root / f"ImageSets/Main/{split}.txt").write_text("a\n")
+  opened = planned(ROOT / "configs" / "poyser2020_detection.py", tmp_path)
+  [model] = opened.bench.models.values()
+  source = opened.bench.labelled(model, opened.cells[0].data)
+  assert source.target(0)["box_labels"].tolist() == [1, 20]
+  assert len(source.classes) == dict(model.options)["n_classes"] == 21
 
 
 # ---------------------------------------------------------------------------------------------------- kit

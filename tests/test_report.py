@@ -368,6 +368,43 @@ def test_published_points_are_found_by_architecture_and_data_set():
   assert all(p.place and p.paper for p in published.PUBLISHED)
 
 
+DATA_SETS = {
+  "masks(path=ADEChallengeData2016,masks=annotations/split,classes=ade150,shift=1):validation": "ade20k",
+  "masks(path=a,naming=cityscapes,crop=769):val": "cityscapes",
+  "frames(path=b,naming=cityscapes,masks=c):val": "cityscapes",
+  "masks(path=mine,classes=names.txt):val": "masks",
+  "coco/2017(resize=480x640):validation": "coco/2017",
+  "coco(path=coco):val2017": "coco/2017",
+  "coco(path=mine):val": "coco",
+  "voc(path=VOCdevkit/VOC2007):test": "voc/2007",
+  "voc(path=mine):test": "voc",
+}
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_data_sets_are_known_in_whatever_layout_they_are_read(data):
+  assert published.data_set(data) == DATA_SETS[data]
+
+
+def test_published_points_of_detection_and_segmentation():
+  def of(task, model, data):
+    return {(p.role, str(p.test), p.metric): p.value for p in published.published(task, model, data)}
+
+  ddod = of("detection", "ddod_r50_fpn.mmdet_coco", "coco(path=coco):val2017")
+  assert ddod == {("A", "none", "AP"): 0.425, ("C", "cheng2020-attn@0.4bpp", "AP"): 0.42}
+  ade = next(iter(DATA_SETS))
+  upernet = of("segmentation", "upernet_swin_tiny.mmseg_ade20k", ade)
+  assert [upernet[role, f"cheng2020-attn@{bpp}bpp", "mIoU"] for role, bpp in (("B", 0.1), ("C", 0.1), ("C", 0.6))] == [
+    0.305, 0.42, 0.445,
+  ]  # fmt: skip
+  assert not of("segmentation", "upernet_r50.mmseg_cityscapes769", ade), "another backbone"
+  voc = of("detection", "fasterrcnn_resnet50_fpn.tv_coco(n_classes=21)", "voc(path=VOCdevkit/VOC2007):test")
+  assert voc["C", "jpeg@5", "AP"] == voc["C", "jpeg@5", "AP50"] == 0.559, "as printed, and as it reads"
+  segnet = of("segmentation", "segnet_cityscapes.vgg16_bn", "masks(path=cityscapes,naming=cityscapes):val")
+  assert [segnet[role, "jpeg@15", "global_accuracy"] for role in "BC"] == [0.814, 0.902]
+  assert not of("segmentation", "segnet.vgg16_bn", "masks(path=camvid,classes=camvid11):test")
+
+
 def test_published_points_are_drawn(store):
   panel = one_panel(store.rows())
   points = [p for p in published.PUBLISHED if p.paper == published.REICH]

@@ -64,7 +64,8 @@ def _faster_rcnn(name: str, file: str, n_params: int, ap: float, fixed: str, **m
 
 def _detr(name: str, n_params: int, ap: float) -> DetectorRow:
   """The stem, the first stage and the trunk's norms are not trained, as in the release."""
-  source, read_at = f"hub:facebook/detr-{name.replace('_', '-')}", "README.md of facebookresearch/detr, Model Zoo"
+  repository = f"facebook/detr-{name.replace('resnet', 'resnet-').replace('_', '-')}"
+  source, read_at = f"hub:{repository}", "README.md of facebookresearch/detr, Model Zoo"
   more = {"ap": ap, "read_at": read_at, "reading": "READING"}
   more["own_rates"] = ((r"params/backbone/(conv1|layer1_|.*(bn\d|downsample_1)/)", 0.0),)
   return DetectorRow(f"detr_{name}.coco", f"detr:detr_{name}", source, n_params, **more)

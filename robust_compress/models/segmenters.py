@@ -65,11 +65,12 @@ _CITYSCAPES: dict[str, Any] = {
   "reading": "READING",
 }
 _ADE: dict[str, Any] = {"size": (512, 2048), "resize": 512, "longest": 2048, "multiple": 32, "classes": "ade150"}
+_RAW = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # numbers from 0 to 255
 _CAMVID: dict[str, Any] = {
   "size": (360, 480),
   "resize": (360, 480),
   "classes": "camvid11",
-  "normalisation": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),  # raw numbers from 0 to 255
+  "normalisation": _RAW,
   "loss": "camvid_loss",
 }
 
@@ -141,6 +142,17 @@ SEGMENTERS: tuple[SegmenterRow, ...] = (
   # Random, and trained from (start=FILE) of torchvision's vgg16_bn or vgg16; or from weights under its own names.
   SegmenterRow("segnet.vgg16_bn", "segnet:segnet", "random", 29_449_355, reading="VGG_BN_READING", **_CAMVID),
   SegmenterRow("segnet.vgg16", "segnet:segnet", "random", 29_449_355, reading="VGG_READING", **_CAMVID),
+  SegmenterRow(
+    "segnet_cityscapes.vgg16_bn",
+    "segnet:segnet_cityscapes",
+    "random",
+    29_453_971,
+    (512, 1024),
+    "cityscapes19",
+    resize=(512, 1024),
+    normalisation=_RAW,
+    reading="VGG_BN_READING",
+  ),
   SegmenterRow(
     "nano_seg.random", "nano_segmenter:nano_segmenter", "random", 387_667, (160, 160), "source", 160, multiple=32
   ),
