@@ -16,7 +16,7 @@ from golden.segmenter_cases import AUXILIARY, CASES, MEAN, N_CLASSES, N_PICTURES
 
 from robust_compress import convert, models
 from robust_compress.data import labels
-from robust_compress.models import dense, sampling, segnet, swin, upernet
+from robust_compress.models import dense, sampling, segnet, swin_features, upernet
 from robust_compress.models.segmenters import SEGMENTERS
 from robust_compress.types import InputSpec, SpecError, Weights, WeightsError
 
@@ -58,7 +58,7 @@ def backbone_of(case):
     return {}
   name, *arguments = case.options["backbone"]
   if name == "Features":
-    return {"backbone": functools.partial(swin.Features, **arguments[0]), "head_dropout": 0.0}
+    return {"backbone": functools.partial(swin_features.Features, **arguments[0]), "head_dropout": 0.0}
   return {"backbone": functools.partial(upernet.resnet_v1c, arguments[0], **arguments[1])}
 
 

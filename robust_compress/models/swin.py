@@ -5,9 +5,8 @@
     block:  x ─┬─norm1─windows─attention─back─(+)─┬─norm2─mlp─(+)─▶     every second block rolls the map by half a
                └────────────────────────────┘     └───────────┘         window first, and back after
 
-A map that windows do not divide is padded at the right and bottom after the roll, as timm does. `Features` gives
-segmenters the map of every stage behind a norm of its own; there windows are always whole, even where the map is
-smaller, and the padding comes before the roll, as in MMSegmentation and transformers.
+A map that windows do not divide is padded at the right and bottom after the roll, as timm does; in blocks of
+`whole` windows before it, as MMSegmentation and transformers do (`swin_features.py`).
 """
 
 from __future__ import annotations
@@ -127,29 +126,11 @@ class SwinTransformer(nn.Module):
     return x.astype(jnp.float32)
 
 
-class Features(nn.Module):
-  """Normalised pictures float[b h w 3] to the normed map of every stage, [dtype[b h/4 w/4 c], …], finest first.
+def stages(x: jax.Array, train: bool, net: Any, whole: bool = False) -> list[jax.Array]:
+  """The map of every stage of pictures x[b h w 3], inside the module whose blocks they are.
 
-  `dropout` and `batch_norm` are as in `SwinTransformer`.
+  `net` has a SwinTransformer's fields; `whole` is that of its blocks.
   """
-
-  width: int
-  depths: tuple[int, ...]
-  heads: tuple[int, ...]
-  window: int = 7
-  patch: int = 4
-  dtype: Any = jnp.float32
-  batch_norm: str = "local"
-  dropout: float = 0.0
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> list[jax.Array]:
-    found = stages(x, train, self, whole=True)
-    return [LayerNorm(dtype=self.dtype, name=f"norm{i}")(x) for i, x in enumerate(found)]
-
-
-def stages(x: jax.Array, train: bool, net: SwinTransformer | Features, whole: bool = False) -> list[jax.Array]:
-  """The map of every stage of pictures x[b h w 3], inside the module whose blocks they are."""
   patch, found = (net.patch, net.patch), []
   embed = nn.Conv(net.width, patch, patch, "VALID", dtype=net.dtype, kernel_init=dense_init, name="patch_embed")
   x = LayerNorm(dtype=net.dtype, name="patch_norm")(embed(pad_to_multiple(x, patch)))
@@ -201,21 +182,20 @@ def shift_mask(size: Size, window: Size, shift: list[int]) -> np.ndarray:
 swin_tiny = partial(SwinTransformer, 96, (2, 2, 6, 2), (3, 6, 12, 24))
 swin_small = partial(SwinTransformer, 96, (2, 2, 18, 2), (3, 6, 12, 24))
 swin_base = partial(SwinTransformer, 128, (2, 2, 18, 2), (4, 8, 16, 32))
-tiny_features = partial(Features, 96, (2, 2, 6, 2), (3, 6, 12, 24))
 
-_BLOCK, _OURS, _TABLE = "layers.{s}.blocks.{b}", "layers{s}_blocks{b}", "relative_position_bias_table"
+_BLOCK, OURS, TABLE = "layers.{s}.blocks.{b}", "layers{s}_blocks{b}", "relative_position_bias_table"
 
 
 def timm_rules(ours: str = "") -> tuple[convert.Rule, ...]:
   """Rules of the patches and stages, path with `ours` ('backbone/'), under timm's keys."""
-  o = f"{ours}{_OURS}"
+  o = f"{ours}{OURS}"
   return (
     *convert.conv("patch_embed.proj", f"{ours}patch_embed", bias=True),
     *convert.layer_norm("patch_embed.norm", f"{ours}patch_norm"),
     *convert.layer_norm(f"{_BLOCK}.norm{{i}}", f"{o}/norm{{i}}"),
     *convert.linear(f"{_BLOCK}.attn.qkv", f"{o}/attn/qkv"),
     *convert.linear(f"{_BLOCK}.attn.proj", f"{o}/attn/proj"),
-    convert.Rule(f"{_BLOCK}.attn.{_TABLE}", f"params/{o}/attn/{_TABLE}"),
+    convert.Rule(f"{_BLOCK}.attn.{TABLE}", f"params/{o}/attn/{TABLE}"),
     *convert.linear(f"{_BLOCK}.mlp.fc{{i}}", f"{o}/mlp/fc{{i}}"),
     *convert.layer_norm("layers.{s}.downsample.norm", f"{ours}layers{{s}}_downsample/norm"),
     *convert.linear("layers.{s}.downsample.reduction", f"{ours}layers{{s}}_downsample/reduction", bias=False),
@@ -225,61 +205,3 @@ def timm_rules(ours: str = "") -> tuple[convert.Rule, ...]:
 
 
 RULES = (*timm_rules(), *convert.layer_norm("norm"), *convert.linear("head.fc", "head"))
-
-
-def mmseg_rules(foreign: str, ours: str) -> tuple[convert.Rule, ...]:
-  """Rules of `Features` under MMSegmentation's keys that begin with `foreign` ('backbone.'), path with `ours`.
-
-  There a stage ends with the merging that ours begin with.
-  """
-  o, block = f"{ours}{_OURS}", f"{foreign}stages.{{s}}.blocks.{{b}}"
-  return (
-    *convert.conv(f"{foreign}patch_embed.projection", f"{ours}patch_embed", bias=True),
-    *convert.layer_norm(f"{foreign}patch_embed.norm", f"{ours}patch_norm"),
-    *convert.layer_norm(f"{block}.norm{{i}}", f"{o}/norm{{i}}"),
-    *convert.linear(f"{block}.attn.w_msa.qkv", f"{o}/attn/qkv"),
-    *convert.linear(f"{block}.attn.w_msa.proj", f"{o}/attn/proj"),
-    convert.Rule(f"{block}.attn.w_msa.{_TABLE}", f"params/{o}/attn/{_TABLE}"),
-    convert.Rule(f"{block}.attn.w_msa.relative_position_index", "", "ignored"),
-    *convert.linear(f"{block}.ffn.layers.0.0", f"{o}/mlp/fc1"),
-    *convert.linear(f"{block}.ffn.layers.1", f"{o}/mlp/fc2"),
-    *(rule for s in range(3) for rule in _merging(f"{foreign}stages.{s}", f"{ours}layers{s + 1}_downsample")),
-    *convert.layer_norm(f"{foreign}norm{{i}}", f"{ours}norm{{i}}"),
-  )
-
-
-def _merging(foreign: str, ours: str) -> tuple[convert.Rule, ...]:
-  """MMSegmentation takes the four pixels in another order."""
-  return (
-    convert.Rule(f"{foreign}.downsample.norm.weight", f"params/{ours}/norm/scale", "unfold"),
-    convert.Rule(f"{foreign}.downsample.norm.bias", f"params/{ours}/norm/bias", "unfold"),
-    convert.Rule(f"{foreign}.downsample.reduction.weight", f"params/{ours}/reduction/kernel", "unfold_linear"),
-  )
-
-
-def transformers_rules(foreign: str, ours: str) -> tuple[convert.Rule, ...]:
-  """The same under the keys of transformers' files, in which queries, keys and values are apart."""
-  o, block = f"{ours}{_OURS}", f"{foreign}encoder.layers.{{s}}.blocks.{{b}}"
-  attention = f"{block}.attention"
-  parts = [(f"{attention}.self.{name}", (i, 3)) for i, name in enumerate(("query", "key", "value"))]
-  merging = [(f"{foreign}encoder.layers.{s}.downsample", f"{ours}layers{s + 1}_downsample") for s in range(3)]
-  return (
-    *convert.conv(f"{foreign}embeddings.patch_embeddings.projection", f"{ours}patch_embed", bias=True),
-    *convert.layer_norm(f"{foreign}embeddings.norm", f"{ours}patch_norm"),
-    *convert.layer_norm(f"{block}.layernorm_before", f"{o}/norm1"),
-    *convert.layer_norm(f"{block}.layernorm_after", f"{o}/norm2"),
-    *(convert.Rule(f"{key}.weight", f"params/{o}/attn/qkv/kernel", "linear", part) for key, part in parts),
-    *(convert.Rule(f"{key}.bias", f"params/{o}/attn/qkv/bias", "same", part) for key, part in parts),
-    *convert.linear(f"{attention}.output.dense", f"{o}/attn/proj"),
-    convert.Rule(f"{attention}.self.{_TABLE}", f"params/{o}/attn/{_TABLE}"),
-    convert.Rule(f"{attention}.self.relative_position_index", "", "ignored"),
-    *convert.linear(f"{block}.intermediate.dense", f"{o}/mlp/fc1"),
-    *convert.linear(f"{block}.output.dense", f"{o}/mlp/fc2"),
-    *(rule for f, o in merging for rule in convert.layer_norm(f"{f}.norm", f"{o}/norm")),
-    *(rule for f, o in merging for rule in convert.linear(f"{f}.reduction", f"{o}/reduction", bias=False)),
-    *(rule for i in range(4) for rule in _stage_norm(foreign, ours, i)),
-  )
-
-
-def _stage_norm(foreign: str, ours: str, i: int) -> tuple[convert.Rule, ...]:
-  return convert.layer_norm(f"{foreign}hidden_states_norms.stage{i + 1}", f"{ours}norm{i}")

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from robust_compress import convert
-from robust_compress.models import resnet, sampling, swin
+from robust_compress.models import resnet, sampling, swin, swin_features
 from robust_compress.models import segmentation_heads as heads
 from robust_compress.models.segmentation_heads import ConvUnit, FcnHead, Scores
 
@@ -93,7 +93,7 @@ def resnet_v1c(depths: tuple[int, ...], dropout: float, **options: Any) -> resne
 
 upernet_r50 = partial(UperNet, partial(resnet_v1c, (3, 4, 6, 3)))
 upernet_r101 = partial(UperNet, partial(resnet_v1c, (3, 4, 23, 3)))
-upernet_swin_tiny = partial(UperNet, swin.tiny_features, 150, align_corners=False, head_dropout=0.1)
+upernet_swin_tiny = partial(UperNet, swin_features.tiny_features, 150, align_corners=False, head_dropout=0.1)
 
 
 def _decode_rules(norm: str) -> tuple[convert.Rule, ...]:
@@ -111,10 +111,10 @@ _HEADS = (*_decode_rules("bn"), *heads.head_rules())
 RULES = (*resnet.trunk_rules("backbone.", "backbone/"), *_HEADS)
 READING = (*RULES, *resnet.trunk_rules("", "backbone/"))  # training may start from a classifier's file
 
-SWIN_RULES = (*swin.mmseg_rules("backbone.", "backbone/"), *_HEADS)
-SWIN_READING = (*SWIN_RULES, *swin.mmseg_rules("", "backbone/"), *swin.timm_rules("backbone/"))
+SWIN_RULES = (*swin_features.mmseg_rules("backbone.", "backbone/"), *_HEADS)
+SWIN_READING = (*SWIN_RULES, *swin_features.mmseg_rules("", "backbone/"), *swin.timm_rules("backbone/"))
 TRANSFORMERS_RULES = (
-  *swin.transformers_rules("backbone.", "backbone/"),
+  *swin_features.transformers_rules("backbone.", "backbone/"),
   *_decode_rules("batch_norm"),
   *heads.head_rules("classifier", "batch_norm"),
 )
