@@ -8,12 +8,7 @@ each point, and as a control on the uncoded ones as long. So few pictures make w
 CPU cores stand in results/README.md.
 """
 
-import pathlib
-
-import robust_compress.models
 from robust_compress import settings
-
-SHIPPED = pathlib.Path(robust_compress.models.__file__).parent / "shipped"
 
 
 def get_config(arg=None):
@@ -22,7 +17,7 @@ def get_config(arg=None):
   config.title = "CamVid's streets, segmented under JPEG, BPG and a learned codec"
   config.task = "segmentation"
   config.data_dir = "../shared/kit"
-  config.models = (f"nano_seg.random(start={SHIPPED / 'nano_scenes-8d788133.safetensors'})",)
+  config.models = ("nano_seg.random(start=nano_scenes-8d788133.safetensors)",)
   data = "masks(path=camvid,images=split,masks=splitannot,classes=camvid11,ignore=11,input=asis)"
   config.test_data, config.train_data = f"{data}:val", f"{data}:train"
   finetuned = ("jpeg@5", "jpeg@10", "jpeg@15", "jpeg@50", "bpg@45", "mbt2018-mean@1")

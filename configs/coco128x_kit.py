@@ -8,12 +8,7 @@ takes away what a detector of photographs had learned, and whether training on c
 nothing of pictures that it has not seen. Pictures are brought to 256×320 before coding.
 """
 
-import pathlib
-
-import robust_compress.models
 from robust_compress import settings
-
-SHIPPED = pathlib.Path(robust_compress.models.__file__).parent / "shipped"
 
 
 def get_config(arg=None):
@@ -22,9 +17,9 @@ def get_config(arg=None):
   config.title = "128 photographs of COCO, learned by heart, detected under compression"
   config.task = "detection"
   config.data_dir = "../shared/kit"
-  config.models = (f"nano_det.random(n_classes=80,start={SHIPPED / 'nano_det_scenes-871c05b1.safetensors'})",)
+  config.models = ("nano_det.random(n_classes=80,start=nano_det_scenes-871c05b1.safetensors)",)
   labels = "labels=object_detection/labels/split,classes=coco80"
-  data = f"yolo(path=coco128x,{labels},resize=(256,320),interpolation=bilinear,input=asis):train2017"
+  data = f"yolo(path=coco128x,{labels},resize=256x320,interpolation=bilinear,input=asis):train2017"
   config.test_data = config.train_data = data
   finetuned = ("jpeg@5", "jpeg@10", "jpeg@15", "jpeg@50", "bpg@45", "mbt2018-mean@1")
   config.points = (*finetuned, "jpeg@30", "jpeg@75", "bpg@38", "mbt2018-mean@3")

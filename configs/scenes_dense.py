@@ -9,16 +9,12 @@ Both start from the encoder of the classifier that is shipped. What came of it, 
 robust_compress/models/shipped/nano_det_scenes.md and nano_seg_scenes.md.
 """
 
-import pathlib
-
-import robust_compress.models
 from robust_compress import settings
 from robust_compress.specs import nearest
 
 MODELS = {"detection": "nano_det.random", "segmentation": "nano_seg.random"}
 EPOCHS = {"detection": 12.0, "segmentation": 8.0}
 TRUTHS = {"detection": "boxes", "segmentation": "segmentation"}
-SHIPPED = pathlib.Path(robust_compress.models.__file__).parent / "shipped"
 
 
 def get_config(arg="detection"):
@@ -28,7 +24,6 @@ def get_config(arg="detection"):
   config = settings.default_config()
   config.title = f"A small network for {arg} in rendered scenes, before any repair"
   config.task = arg
-  config.data_dir = str(SHIPPED)
   config.models = (f"{MODELS[arg]}(start=nano_scenes-8d788133.safetensors)",)
   data = f"scenes(input=asis,truth={TRUTHS[arg]},objects=3"
   config.test_data, config.train_data = f"{data},n=300):val", f"{data},n=2500):train"

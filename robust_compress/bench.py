@@ -58,8 +58,13 @@ class Bench:
     for kind, file in given.items():
       data_dir = pathlib.Path(self.config.data_dir)
       path = data_dir / file
+      if not path.is_file() and pathlib.Path(file).name == file:
+        path = models.weights.SHIPPED / file
       if not path.is_file():
-        raise WeightsError(f"{model.name}: no weights at {path}; expected a file ({kind}=… starts from {data_dir=!s})")
+        raise WeightsError(
+          f"{model.name}: no weights at {data_dir / file}; expected a file ({kind}=… starts from {data_dir=!s}), or "
+          "the name of one that is shipped"
+        )
       source = {"weights": "file", "start": STARTED}[kind]
       model = dataclasses.replace(model, base=Weights(f"{source}:{provenance.sha256_file(path)}"))
       self._files[model.name] = path

@@ -14,6 +14,7 @@ from PIL import Image
 from robust_compress import optim, protocols, settings, specs, study
 from robust_compress.data import catalogue
 from robust_compress.models import MODELS
+from robust_compress.models.weights import SHIPPED
 from robust_compress.report import published
 from robust_compress.types import Cell, SpecError, WeightsError
 
@@ -31,7 +32,8 @@ def planned(path, tmp_path, *overrides):
   config = settings.load_config(str(path), [*overrides, f"--config.data_dir={tmp_path / 'data'}"])
   for model in config.models:
     given = dict(specs.parse_call(model)[1])
-    if file := given.get("weights", given.get("start")):
+    file = given.get("weights", given.get("start"))
+    if file and not (SHIPPED / file).is_file():
       weights = tmp_path / "data" / file
       weights.parent.mkdir(parents=True, exist_ok=True)
       weights.write_bytes(b"any")

@@ -115,7 +115,7 @@ def test_some_canvas_holds_every_picture(height, width):
 
 
 def test_a_picture_beyond_the_largest_canvas_is_named():
-  with pytest.raises(DataError, match=r"b\.png: 90x70 pixels.*64x64.*resize=\(64,64\)"):
+  with pytest.raises(DataError, match=r"b\.png: 90x70 pixels.*64x64.*resize=64x64"):
     geometry_ops.smallest([(64, 64)], [(70, 90)], "b.png")
 
 
@@ -207,6 +207,13 @@ def test_crops_have_the_size_that_the_recipe_says(crops):
     assert not batch["image"][row][beyond].any()
   with pytest.raises(SpecError, match="trains on whole pictures"):
     pipeline.train_batches([Boxed()], SMALL, View(), Recipe(steps=1, crop_size=40, crop_scale=None), 7)
+
+
+def test_crops_of_a_stated_size_are_cut_of_pictures_of_any():
+  recipe = Recipe(steps=1, batch_size=5, jitter=(0.8, 1.2), crop_size=24)
+  batches = pipeline.train_batches([Boxed()], SMALL, View(input="asis"), recipe, 7)()
+  assert next(batches)["image"].shape == (5, 24, 24, 3)
+  batches.close()
 
 
 def test_colours_change_within_bounds_and_by_the_seed_alone():

@@ -274,5 +274,5 @@ def smallest(candidates: list[Size], sizes: list[Size], name: str) -> Size:
   most = candidates[-1]
   raise DataError(
     f"{name}: {width}x{height} pixels are more than the model's input of {most[1]}x{most[0]}; use a view that makes "
-    f"pictures smaller, such as resize=({most[0]},{most[1]})"
+    f"pictures smaller, such as resize={most[0]}x{most[1]}"
   )

@@ -36,7 +36,7 @@ class Inputs:
 
   def __init__(self, source: Source, input: InputSpec, view: View, train: bool = False, crop_size: int | None = None):
     self._n_frames, self._first = view.length or 1, ""
-    self._input, self._view, self._train = input, view, train
+    self._input, self._view, self._train, self._cut = input, view, train, crop_size is not None
     size = tuple(input.size)
     if view.input == "asis" or (input.clips and view.length is None):
       for index in range(len(source)):
@@ -117,6 +117,8 @@ class Inputs:
       )
 
   def _fits(self, size: Size) -> bool:
+    if self._cut:
+      return True
     if self._input.fit == "pad":
       return size[0] <= self.size[0] and size[1] <= self.size[1]
     return size == self.size

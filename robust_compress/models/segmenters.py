@@ -80,6 +80,11 @@ def _mmseg(name: str, builder: str, file: str, n_params: int, miou: float, **mor
   return SegmenterRow(name, builder, f"mmseg:{file}.pth", n_params, miou=miou, read_at=read_at, **more)
 
 
+def _nano(name: str, source: str) -> SegmenterRow:
+  """shipped/ has the file and its card; configs/scenes_dense.py trained it."""
+  return SegmenterRow(name, "nano_segmenter:nano_segmenter", source, 387_667, (160, 160), "source", 160, multiple=32)
+
+
 SEGMENTERS: tuple[SegmenterRow, ...] = (
   _mmseg(
     "deeplabv3_r18-d8.mmseg_cityscapes769",
@@ -153,7 +158,6 @@ SEGMENTERS: tuple[SegmenterRow, ...] = (
     normalisation=_RAW,
     reading="VGG_BN_READING",
   ),
-  SegmenterRow(
-    "nano_seg.random", "nano_segmenter:nano_segmenter", "random", 387_667, (160, 160), "source", 160, multiple=32
-  ),
+  _nano("nano_seg.scenes", "file:70c96a4f14f22bccd1717c407230ea88bdd45624524f6c113a922abece9f4d38"),
+  _nano("nano_seg.random", "random"),
 )
