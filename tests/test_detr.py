@@ -95,7 +95,7 @@ def test_outputs_of_padded_pictures_are_the_reference_s(name):
     assert_near(found["boxes"][i], np.clip(golden["detections/boxes"][i][order], 0, edges))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", detr_cases.TRAINED)
 def test_losses_and_gradients_are_the_reference_s(name):
   golden = np.load(GOLDEN / f"{name}.npz")
 
@@ -217,7 +217,7 @@ def test_what_the_release_leaves_as_it_is_is_not_trained():
 
 @pytest.mark.parametrize("name", STATE_DICTS)
 def test_rows_trace_in_bfloat16_and_have_the_parameters_they_state(name):
-  model = models.load_model(f"{name}.coco").bound(dtype="bfloat16", batch_norm="sync", dropout=0.1)
+  model = models.load_model(f"{name}.coco").bound(dtype="bfloat16", batch_norm="frozen", dropout=0.1)
   template = models.template(model)
   assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(template["params"])) == model.n_params
   batch = {"image": jnp.zeros((2, 96, 128, 3), jnp.uint8)} | targets_of()
@@ -226,17 +226,10 @@ def test_rows_trace_in_bfloat16_and_have_the_parameters_they_state(name):
     return model.apply(variables, batch, train=train, rngs={"dropout": jax.random.key(0)})[0]
 
   found = jax.eval_shape(functools.partial(apply, False), template, batch)
-  assert found["boxes"].shape == (2, 100, 4)
-  assert {key: leaf.dtype for key, leaf in found.items()} == {
-    "boxes": "float32",
-    "scores": "float32",
-    "labels": "int32",
-  }
-  trained = jax.shard_map(
-    functools.partial(apply, True), mesh=jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",)),
-    in_specs=jax.sharding.PartitionSpec(), out_specs=jax.sharding.PartitionSpec(), check_vma=False,
-  )  # fmt: skip
-  losses = jax.eval_shape(trained, template, batch)["losses"]
+  shapes = {key: (leaf.shape, str(leaf.dtype)) for key, leaf in found.items()}
+  boxes, rest = ((2, 100, 4), "float32"), (2, 100)
+  assert shapes == {"boxes": boxes, "scores": (rest, "float32"), "labels": (rest, "int32")}
+  losses = jax.eval_shape(functools.partial(apply, True), template, batch)["losses"]
   assert {leaf.dtype for pair in losses.values() for leaf in pair} == {jnp.dtype("float32")}
 
 

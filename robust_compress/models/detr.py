@@ -75,7 +75,7 @@ class Layer(nn.Module):
     keys: jax.Array | None = None,
   ) -> jax.Array:
     """`mask` bool[b n] is of what is attended to from outside: x itself, or the memory, whose `keys` have positions."""
-    drop = partial(nn.Dropout(self.dropout, deterministic=not train))
+    drop = nn.Dropout(self.dropout, deterministic=not train)
     attend = partial(Attention, self.heads, self.dropout, self.dtype)
     norms = iter(LayerNorm(dtype=self.dtype, name=f"norm{i}") for i in (1, 2, 3))
     placed = x + positions

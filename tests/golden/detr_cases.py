@@ -18,6 +18,7 @@ CASES = {
   "detr": Case("resnet18", (1, 2, 1, 1), False),
   "detr_dc5": Case("resnet50", (1, 1, 1, 2), True),
 }
+TRAINED = ("detr_dc5",)  # compiling a gradient takes long, and this one has all that the other has
 TRUNK_WIDTHS = (64, 16, 24, 32)  # timm's stem has 64 channels whatever its stages have
 WIDTH, HEADS, HIDDEN, N_LAYERS, N_QUERIES, N_CLASSES = 32, 4, 48, (2, 3), 12, 5
 SIZE, SIZES = (96, 128), np.array([[96, 90], [60, 128]], np.int32)  # of the input, and of the pictures in it

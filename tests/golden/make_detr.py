@@ -3,8 +3,8 @@
 PYTHONPATH=. python tests/golden/make_detr.py
 
 models/<case>.npz        a reduced DetrForObjectDetection on seeded weights: logits and boxes, detections as its image
-                         processor makes them, and in float64 the losses of every decoder layer with their gradients
-                         (as their norm and their product with a seeded direction)
+                         processor makes them; of one also, in float64, the losses of every decoder layer with their
+                         gradients (as their norm and their product with a seeded direction)
 models/detr_state_dicts.json  number and digest of the keys and shapes of the full networks: in the module, and in the
                          file that save_pretrained writes
 
@@ -101,15 +101,16 @@ def losses(model: DetrForObjectDetection) -> dict[str, np.ndarray]:
   return arrays
 
 
-def outputs(case: detr_cases.Case) -> dict[str, np.ndarray]:
-  model = reduced(case)
+def outputs(name: str) -> dict[str, np.ndarray]:
+  model = reduced(CASES[name])
   with torch.inference_mode():
     found = model(**inputs(torch.float32))
   sizes = torch.from_numpy(detr_cases.SIZES)
   told = DetrImageProcessor().post_process_object_detection(found, threshold=0.0, target_sizes=sizes)
   arrays = {"logits": found.logits, "boxes": found.pred_boxes}
   arrays |= {f"detections/{key}": torch.stack([one[key] for one in told]) for key in told[0]}
-  return {key: value.numpy() for key, value in arrays.items()} | losses(model.double())
+  found = {key: value.numpy() for key, value in arrays.items()}
+  return found | losses(model.double()) if name in detr_cases.TRAINED else found
 
 
 def state_dicts() -> dict[str, dict[str, list]]:
@@ -131,8 +132,8 @@ def state_dicts() -> dict[str, dict[str, list]]:
 
 def main() -> None:
   HERE.mkdir(exist_ok=True)
-  for name, case in CASES.items():
-    np.savez_compressed(HERE / f"{name}.npz", **outputs(case))
+  for name in CASES:
+    np.savez_compressed(HERE / f"{name}.npz", **outputs(name))
     print(f"{name}: {(HERE / f'{name}.npz').stat().st_size} bytes")
   (HERE / "detr_state_dicts.json").write_text(json.dumps(state_dicts(), indent=1) + "\n")
 
