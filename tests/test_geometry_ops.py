@@ -12,6 +12,7 @@ from robust_compress.data.sources import ViewedSource
 from robust_compress.types import DataError, InputSpec, Recipe, SpecError, View
 
 DETR = InputSpec((1344, 1344), 800, "bilinear", fit="pad", longest=1333, multiple=32)
+ADE = InputSpec((512, 2048), 512, "bilinear", fit="pad", longest=2048, multiple=32)
 SMALL = InputSpec((64, 64), 32, "bilinear", fit="pad", longest=64, multiple=16)
 
 
@@ -106,17 +107,17 @@ def test_sizes_of_padded_pictures_are_the_detectors(size, expected):
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 3000), st.integers(1, 3000))
-def test_some_canvas_holds_every_picture(height, width):
-  canvases = geometry_ops.canvases(DETR)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([DETR, ADE]))
+def test_some_canvas_holds_every_picture(height, width, spec):
+  canvases = geometry_ops.canvases(spec)
   assert len(canvases) <= 6
-  held = geometry_ops.smallest(canvases, [geometry_ops.fitted((height, width), DETR)], "a")
+  held = geometry_ops.smallest(canvases, geometry_ops.fitted((height, width), spec), "a")
   assert held[0] % 32 == held[1] % 32 == 0
 
 
 def test_a_picture_beyond_the_largest_canvas_is_named():
   with pytest.raises(DataError, match=r"b\.png: 90x70 pixels.*64x64.*resize=64x64"):
-    geometry_ops.smallest([(64, 64)], [(70, 90)], "b.png")
+    geometry_ops.smallest([(64, 64)], (70, 90), "b.png")
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -136,23 +137,33 @@ class Boxed(MemorySource):
 
 @pytest.mark.parametrize("backend", ["threads", "tf.data"])
 def test_evaluation_keeps_labels_in_the_view_and_says_where_inputs_lie(backend):
-  source = ViewedSource(Boxed(), View())
-  batches = list(pipeline.eval_batches(source, SMALL, View(), 2, backend=backend))
-  assert [batch["image"].shape for batch in batches] == [(2, 48, 48, 3), (2, 32, 64, 3), (2, 32, 48, 3)]
-  for start, batch in zip((0, 2, 4), batches):
-    for row in range(batch["mask"].sum()):
-      image, place = batch["image"][row], batch["place"][row]
+  source, seen = ViewedSource(Boxed(), View()), []
+  for batch in pipeline.eval_batches(source, SMALL, View(), 2, backend=backend):
+    assert len(batch["image"]) == 2
+    for row in np.flatnonzero(batch["mask"]):
+      image, place, id = batch["image"][row], batch["place"][row], str(batch["id"][row])
+      index = source.source.ids.index(id)
+      seen.append(id)
       height, width = place[4:].astype(int)
-      assert (height, width) == geometry_ops.fitted(Boxed.SIZES[start + row], SMALL)
+      assert (height, width) == geometry_ops.fitted(Boxed.SIZES[index], SMALL)
+      assert image.shape[:2] == geometry_ops.smallest(geometry_ops.canvases(SMALL), (height, width), id)
       assert not image[height:].any()
       assert not image[:, width:].any()
       assert image[:height, :width].any((0, 1)).all()
-      h, w = Boxed.SIZES[start + row]
+      h, w = Boxed.SIZES[index]
       np.testing.assert_allclose(place[:4], [0, 0, h / height, w / width], rtol=1e-6)
-      np.testing.assert_array_equal(batch["boxes"][row, 0], [3 + start + row, 4, 20, 25])
-      np.testing.assert_array_equal(batch["segmentation"][row, :h, :w], source.target(start + row)["segmentation"])
+      np.testing.assert_array_equal(batch["boxes"][row, 0], [3 + index, 4, 20, 25])
+      np.testing.assert_array_equal(batch["segmentation"][row, :h, :w], source.target(index)["segmentation"])
       assert (batch["segmentation"][row, h:] == IGNORED).all()
-  assert {batch["segmentation"].shape[1:] for batch in batches[:2]} == {(128, 128)}  # unlike sizes: a round canvas
+  assert sorted(seen) == source.source.ids
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_input_of_a_picture_hangs_on_no_other(batch_size):
+  alone = {str(b["id"][0]): b["image"][0] for b in pipeline.eval_batches(Boxed(), SMALL, View(), 1)}
+  for batch in pipeline.eval_batches(Boxed(), SMALL, View(), batch_size):
+    for row in np.flatnonzero(batch["mask"]):
+      np.testing.assert_array_equal(batch["image"][row], alone[str(batch["id"][row])])
 
 
 def test_both_backends_give_the_same_padded_batches():

@@ -256,18 +256,17 @@ def canvases(spec: InputSpec) -> list[Size]:
 
   Few, since each is compiled: pictures at a proportion up to 3:2 and any, lying, standing and both.
   """
-  full = rounded_up(spec.size, spec.multiple)
   if not isinstance(spec.resize, int) or spec.longest is None:
-    return [full]
+    return [rounded_up(spec.size, spec.multiple)]
   short, middle, long = (_up(side, spec.multiple) for side in (spec.resize, spec.resize * 3 // 2, spec.longest))
   sides = dict.fromkeys((min(middle, long), long))
   pairs = [pair for side in sides for pair in ((short, side), (side, short), (side, side))]
-  return sorted(dict.fromkeys(min(pair, full, key=math.prod) for pair in pairs), key=math.prod)
+  return sorted(dict.fromkeys(pairs), key=math.prod)
 
 
-def smallest(candidates: list[Size], sizes: list[Size], name: str) -> Size:
-  """The first canvas that holds all. Raises DataError where none does."""
-  height, width = (max(size[i] for size in sizes) for i in range(2))
+def smallest(candidates: list[Size], size: Size, name: str) -> Size:
+  """The first canvas that holds a picture. Raises DataError where none does."""
+  height, width = size
   for canvas in candidates:
     if height <= canvas[0] and width <= canvas[1]:
       return canvas

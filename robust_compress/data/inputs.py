@@ -8,6 +8,7 @@ Each shape is compiled, so there are few.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,10 +24,10 @@ class Inputs:
   """The shape of all inputs.
 
   Frames are of the model's size under input=model, under input=asis of that of the first readable picture, in either
-  case up to a multiple that the model asks for. Pictures of unlike sizes under fit='pad' have no one shape: each batch
-  takes the smallest of a few canvases. Training needs one shape for all steps and hosts, and has the largest, or a
-  square of `crop_size`. Where the view does not say of how many frames a clip is, a model of clips is fed as many as
-  the first readable one has.
+  case up to a multiple that the model asks for. Pictures of unlike sizes under fit='pad' have no one shape: each takes
+  the smallest of a few canvases that holds it. Training needs one shape for all steps and hosts, and has the largest,
+  or a square of `crop_size`. Where the view does not say of how many frames a clip is, a model of clips is fed as many
+  as the first readable one has.
 
   Attributes:
     size: (h, w) of an input, that crops are brought to.
@@ -69,7 +70,7 @@ class Inputs:
   @property
   def blank(self) -> np.ndarray:
     """The image of a row that is masked out."""
-    size = self.canvas or self._canvases[0]
+    size = self.canvas or (1, 1)
     return np.zeros(video_ops.arranged_shape(self._n_frames, size, self._input, self._view), np.uint8)
 
   def made(self, clip: Clip, geometry: Geometry) -> np.ndarray:
@@ -82,15 +83,19 @@ class Inputs:
     height, width = image.shape[-3:-1]
     if (height, width) == canvas:
       return image
-    geometry_ops.smallest([canvas], [(height, width)], "a picture")
+    geometry_ops.smallest([canvas], (height, width), "a picture")
     pads = [(0, 0)] * (image.ndim - 3) + [(0, canvas[0] - height), (0, canvas[1] - width), (0, 0)]
     return np.pad(image, pads)
 
-  def stacked(self, images: Sequence[np.ndarray], ids: Sequence[str]) -> np.ndarray:
+  def canvas_of(self, image: np.ndarray, name: str) -> Size:
+    """What one input is padded to. Raises DataError, with its name, where it is too large for any."""
+    return geometry_ops.smallest(self._canvases, image.shape[-3:-1], name)
+
+  def stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
     """The images of a batch, padded to one canvas."""
-    canvas = self.canvas
-    if canvas is None:
-      canvas = geometry_ops.smallest(self._canvases, [image.shape[-3:-1] for image in images], f"one of {ids}")
+    canvas = self.canvas or max((self.canvas_of(image, "a picture") for image in images), key=math.prod)
+    if all(image.shape[-3:-1] == canvas for image in images):
+      return np.stack(images)
     return np.stack([self.padded(image, canvas) for image in images])
 
   def joined(self, name: str, values: Sequence[np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ import numpy as np
 
 from robust_compress import provenance
 from robust_compress.data import colour_ops, geometry_ops
-from robust_compress.data.geometry_ops import Geometry
+from robust_compress.data.geometry_ops import Geometry, Size
 from robust_compress.data.inputs import Inputs
 from robust_compress.data.order import Order, hash_of
 from robust_compress.specs import nearest
@@ -68,8 +68,9 @@ def eval_batches(
   """Every example once, in the source's order; host h has examples h::n_hosts. `batch_size` is that of all hosts.
 
   Batches hold image uint8[b h w 3], id str[b], mask bool[b], skipped bool[b], n_bytes int64[b] (-1: unknown), n_pixels
-  int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many. The last one is
-  padded: mask False, id ''. Under on_bad='skip' an unreadable picture keeps its id, with mask False and skipped True.
+  int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many, each in
+  the order of the source, but where inputs have no one size and come canvas by canvas. What is missing of a full batch
+  is padded: mask False, id ''. Under on_bad='skip' an unreadable picture keeps its id, with mask False and skipped True.
 
   Raises:
     DataError: an unreadable picture under on_bad='error', or pictures of several sizes under input=asis.
@@ -207,6 +208,16 @@ def _augmentation(
 def _threads(
   row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, source: Source, n_threads: int
 ) -> Iterator[Batch]:
+  rows = _threaded(row, positions, n_rows, n_threads)
+  try:
+    yield from _batches(rows, source, inputs, n_rows)
+  finally:  # reached too when the caller stops early and the generator is closed
+    rows.close()
+
+
+def _threaded(
+  row: Callable[[int], Row], positions: range, n_rows: int, n_threads: int
+) -> Generator[list[Row], None, None]:
   n_ahead = max(AHEAD, -(-2 * n_threads // n_rows))  # small batches must not leave threads idle
   pool = ThreadPoolExecutor(n_threads, "pipeline")
   pending: deque[list[Future[Row]]] = deque()
@@ -214,10 +225,10 @@ def _threads(
     for start in positions[::n_rows]:
       pending.append([pool.submit(row, position) for position in range(start, start + n_rows)])
       if len(pending) > n_ahead:
-        yield _batch([future.result() for future in pending.popleft()], source, inputs)
+        yield [future.result() for future in pending.popleft()]
     while pending:
-      yield _batch([future.result() for future in pending.popleft()], source, inputs)
-  finally:  # reached too when the caller stops early and the generator is closed
+      yield [future.result() for future in pending.popleft()]
+  finally:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -249,12 +260,16 @@ def _tf_data(
   dataset = tf.data.Dataset.range(positions.start, positions.stop)
   dataset = dataset.map(load_in_graph, num_parallel_calls=n_threads, deterministic=True)
   dataset = dataset.batch(n_rows, drop_remainder=True).prefetch(AHEAD)
-  for start, images in zip(positions[::n_rows], dataset.as_numpy_iterator(), strict=False):
-    made = [rows.pop(position) for position in range(start, start + n_rows)]
-    for one in made:
-      if isinstance(one, Exception):
-        raise one
-    yield _batch(made, source, inputs, images if inputs.canvas else None)
+
+  def carried_rows() -> Iterator[list[Row]]:
+    for start, images in zip(positions[::n_rows], dataset.as_numpy_iterator(), strict=False):
+      made = [rows.pop(position) for position in range(start, start + n_rows)]
+      for one in made:
+        if isinstance(one, Exception):
+          raise one
+      yield [one._replace(image=image) for one, image in zip(made, images)] if inputs.canvas else made
+
+  yield from _batches(carried_rows(), source, inputs, n_rows)
 
 
 _BACKENDS = {"threads": _threads, "tf.data": _tf_data}
@@ -266,13 +281,35 @@ def _backend(name: str) -> Callable[..., Iterator[Batch]]:
   return _BACKENDS[name]
 
 
-def _batch(rows: Sequence[Row], source: Source, inputs: Inputs, images: np.ndarray | None = None) -> Batch:
-  """Rows as arrays. `images` are those of the rows where they are stacked and padded already."""
+def _batches(rows: Iterator[list[Row]], source: Source, inputs: Inputs, n_rows: int) -> Iterator[Batch]:
+  """As the rows come; where inputs have no one size, those of one canvas together.
+
+  So what a network says of a picture does not hang on the others of its batch: none is padded more than alone.
+  """
+  if inputs.canvas:
+    for group in rows:
+      batch = _batch(group, source, inputs)
+      group.clear()  # a batch has copies of its images
+      yield batch
+    return
+  waiting: dict[Size, list[Row]] = {}
+  for row in itertools.chain.from_iterable(rows):
+    if row.id == "":  # padding at the end
+      continue
+    canvas = inputs.canvas_of(row.image, row.id)
+    waiting.setdefault(canvas, []).append(row)
+    if len(waiting[canvas]) == n_rows:
+      yield _batch(waiting.pop(canvas), source, inputs)
+  for group in waiting.values():
+    yield _batch(group + [Row(inputs.blank)] * (n_rows - len(group)), source, inputs)
+
+
+def _batch(rows: Sequence[Row], source: Source, inputs: Inputs) -> Batch:
+  """Rows as arrays."""
   example = next((row.target for row in rows if row.target is not None), None) or source.target(0)
   zeros = {name: np.zeros_like(value) for name, value in example.items()}
   targets = [zeros if row.target is None else row.target for row in rows]
-  if images is None:
-    images = inputs.stacked([row.image for row in rows], [row.id for row in rows])
+  images = inputs.stacked([row.image for row in rows])
   batch = {
     "image": images,
     "id": np.array([row.id for row in rows]),

@@ -82,7 +82,9 @@ def _mmseg(name: str, builder: str, file: str, n_params: int, miou: float, **mor
 
 def _nano(name: str, source: str) -> SegmenterRow:
   """shipped/ has the file and its card; configs/scenes_dense.py trained it."""
-  return SegmenterRow(name, "nano_segmenter:nano_segmenter", source, 387_667, (160, 160), "source", 160, multiple=32)
+  return SegmenterRow(
+    name, "nano_segmenter:nano_segmenter", source, 387_667, (160, 160), "source", 160, 160, multiple=32
+  )
 
 
 SEGMENTERS: tuple[SegmenterRow, ...] = (
