@@ -65,12 +65,12 @@ def eval_batches(
   on_bad: str = "error",
   n_threads: int | None = None,
 ) -> Iterator[Batch]:
-  """Every example once, in the source's order; host h has examples h::n_hosts. `batch_size` is that of all hosts.
+  """Every example once, nearly in the source's order; host h has examples h::n_hosts, of all hosts' `batch_size`.
 
   Batches hold image uint8[b h w 3], id str[b], mask bool[b], skipped bool[b], n_bytes int64[b] (-1: unknown), n_pixels
-  int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many, each in
-  the order of the source, but where inputs have no one size and come canvas by canvas. What is missing of a full batch
-  is padded: mask False, id ''. Under on_bad='skip' an unreadable picture keeps its id, with mask False and skipped True.
+  int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many, but where inputs
+  have no one size and come canvas by canvas. What a batch lacks is padded: mask False, id ''. Under on_bad='skip' an
+  unreadable picture keeps its id, with mask False and skipped True.
 
   Raises:
     DataError: an unreadable picture under on_bad='error', or pictures of several sizes under input=asis.
