@@ -23,7 +23,7 @@ from robust_compress.report import curves, names, overlays, page
 from robust_compress.report.answers import Answer, Objects, class_name, load_answer, load_classes
 from robust_compress.report.curves import Panel
 from robust_compress.report.examples import load_examples
-from robust_compress.report.markup import Safe, element, join
+from robust_compress.report.markup import Safe, element
 from robust_compress.types import NONE, Cell, Point, Weights
 
 _PLAIN = "Each picture as the codec saw it and as it came back, at true pixels, with its bytes and PSNR."
@@ -124,29 +124,27 @@ class _Strip:
   def _drawn(self, path: Path, title: str, remarks: list[str], objects: Objects) -> _Drawn:
     self.has_boxes = self.has_boxes or "boxes" in objects
     self._seen.update(overlays.classes_in(objects))
-    pixels = np.asarray(Image.open(path))
-    pixels = overlays.drawn(pixels, objects, lambda label: class_name(self.classes, label), self.kept.score)
+    pixels = overlays.drawn(np.asarray(Image.open(path)), objects, self._named, self.kept.score)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return _Drawn(title, remarks, buffer.getvalue())
 
   def written(self, groups: Sequence[Sequence[_Drawn]]) -> Safe:
     pictures = [[page.picture(p.png, p.title, self.entry["id"], *p.remarks) for p in group] for group in groups]
-    strip = element("div", [element("div", group, class_="group") for group in pictures], class_="example drawn")
-    return join(strip, self._key())
+    strip = element("div", [element("div", group, class_="group") for group in pictures], class_="example")
+    return element("div", strip, self._key(), class_="drawn")
 
   def _key(self) -> Safe | None:
     """Which colour is which class, largest first, where masks were drawn."""
-    most = [label for label, _ in self._seen.most_common(_NAMED)]
-    if not most:
-      return None
-    swatch = "background:#{:02x}{:02x}{:02x}"
-    spans = [
-      element("span", element("i", style=swatch.format(*overlays.colour(label))), class_name(self.classes, label))
-      for label in most
-    ]
-    left_out = f"and {len(self._seen) - len(most)} more" if len(self._seen) > len(most) else None
-    return element("p", spans, left_out, class_="key")
+    named = [(label, self._named(label)) for label, _ in self._seen.most_common()]
+    coloured = [(overlays.colour(label), name) for label, name in named if not overlays.is_ground(name)]
+    swatches = [(element("i", style="background:#{:02x}{:02x}{:02x}".format(*ink)), name) for ink, name in coloured]
+    spans = [element("span", *swatch) for swatch in swatches[:_NAMED]]
+    left_out = f"and {len(swatches) - _NAMED} more" if len(swatches) > _NAMED else None
+    return element("p", spans, left_out, class_="key") if spans else None
+
+  def _named(self, label: int) -> str:
+    return class_name(self.classes, label)
 
 
 def _said(answer: Answer, score: float) -> list[str]:

@@ -154,7 +154,8 @@ def framed(figure: Figure | None, directory: Path, name: str, alt: str, caption:
 def _headed(title: str, *parts: Any) -> list[Any]:
   """A heading over what there is; nothing where there is nothing."""
   parts = [part for part in parts if part]
-  return [element("h3", title[:1].upper() + title[1:]), *parts] if parts else []
+  begun = title if title[1:2].isupper() else title[:1].upper() + title[1:]  # mIoU stays as it is
+  return [element("h3", begun), *parts] if parts else []
 
 
 def _rates(panel: Panel, findings: _Findings, directory: Path, name: str) -> list[Any]:
