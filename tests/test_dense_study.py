@@ -41,6 +41,8 @@ def test_a_study_of_scenes(task, tmp_path):
   low, high = rows[(), "none", "labels"].intervals[metric]
   assert low <= rows[(), "none", "labels"].metrics[metric] <= high
   assert not study.Study(dense_config(task), tmp_path).missing()
+  assert len(list((tmp_path / "answers").rglob("*.npz"))) == 2 * 4  # in two pictures: A; B at two points; C
+  assert all(text in mine.page.read_text() for text in ("finetuned on it", "the truth", "Loss by class"))
 
 
 def test_a_clip_is_coded_and_its_labelled_frame_scored(tmp_path):

@@ -1,13 +1,16 @@
-"""A picture that cannot be read, in a study that leaves such pictures out, and in one that does not."""
+"""Which pictures are shown and what models find in them; and one that cannot be read, left out or an error."""
 
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_dense_study import dense_config
 from test_study import tiny_config
 
-from robust_compress import specs, study
+from robust_compress import protocols, showcase, specs, study
+from robust_compress.data import pipeline
+from robust_compress.report import answers
 from robust_compress.report.examples import load_examples
 from robust_compress.types import DataError
 
@@ -57,6 +60,93 @@ def test_examples_are_the_coded_pictures_and_follow_the_points(tmp_path):
   assert shown("jpeg@5") == ["jpeg@5"]
   assert shown("jpeg@5", "webp@20", "jpeg@0.01bpp") == ["jpeg@5", "webp@20"]  # the last is out of reach
   assert shown("webp@20") == ["webp@20"]
+
+
+def test_of_a_clip_the_frame_is_shown_that_a_model_is_fed(tmp_path):
+  data = "scenes(size=32,n=3,length=4,frames=2,input=asis):test"
+  one = study.Study(tiny_config(test_data=data, protocols=("shifted",), points=("h264@30",), n_examples=1), tmp_path)
+  one.compress()
+  [shown] = load_examples(tmp_path / "examples", one.cells[0].data)
+  [decoded] = shown["decoded"]
+  for file, point in ((shown["original"], protocols.NONE), (decoded["file"], one.cells[0].test)):
+    clip = one.bench.pictures.source(one.cells[0].data, point).picture(0).clip
+    np.testing.assert_array_equal(Image.open(file), clip[2])
+
+
+# ------------------------------------------------------------------------------------- what models find
+
+
+def dense(tmp_path, task):
+  """(bench, {role: one of its cells}, the batches of its test pictures); no network is opened."""
+  one = study.Study(dense_config(task), tmp_path)
+  cells = {protocols.role(cell): cell for cell in reversed(one.cells)}
+  data, model = one.cells[0].data, one.bench.models[one.cells[0].model]
+  source = one.bench.labelled(model, data)
+  return one.bench, cells, list(pipeline.eval_batches(source, model.input, specs.parse_data(data).view, 4))
+
+
+def found_by(bench, predict, cell, batches):
+  """(what a watched function says, {position of a shown picture: its answer})."""
+  watched = showcase.watched(bench, predict, cell)
+  said = [watched(batch) for batch in batches]
+  source = bench.pictures.source(cell.data)
+  kept = {i: answers.load_answer(bench.workdir / "answers", cell, source.id(i)) for i in range(len(source))}
+  return said, {i: answer for i, answer in kept.items() if answer is not None}
+
+
+def predicted_boxes(batch):
+  """Two detections, the second of which is none, in each of more rows than there are."""
+  n = len(batch["id"]) + 2
+  boxes = np.tile(np.array([[1, 2, 3, 4], [0, 0, 0, 0]], np.float32), (n, 1, 1))
+  return {"boxes": boxes, "scores": np.tile(np.float32([0.7, 0]), (n, 1)), "labels": np.tile(np.int32([3, -1]), (n, 1))}
+
+
+@pytest.mark.parametrize("role", ["A", "B", "C", "relative"])
+def test_what_is_found_in_shown_pictures_is_kept(tmp_path, role):
+  bench, cells, batches = dense(tmp_path, "detection")
+  said, kept = found_by(bench, predicted_boxes, cells[role], batches)
+  assert sum(len(one["boxes"]) for one in said) == 8 + 2 * 2  # as they were
+  assert sorted(kept) == [0, 5]
+  for i, answer in kept.items():
+    np.testing.assert_array_equal(answer.found["boxes"], [[1, 2, 3, 4]])
+    assert (answer.found["labels"].tolist(), answer.found["scores"].tolist()) == ([3], [np.float32(0.7)])
+    target = bench.pictures.source(cells[role].data).target(i)
+    there = target["box_labels"] >= 0
+    np.testing.assert_array_equal(answer.truth["boxes"], target["boxes"][there])
+    np.testing.assert_array_equal(answer.truth["labels"], target["box_labels"][there])
+    assert len(answer.truth["kinds"]) == there.sum() > 0
+  names = answers.load_classes(tmp_path / "answers", cells[role].model, cells[role].data)
+  assert tuple(names) == bench.pictures.source(cells[role].data).classes
+
+
+def test_masks_are_kept_without_what_is_beyond_the_picture(tmp_path):
+  bench, cells, batches = dense(tmp_path, "segmentation")
+
+  def predict(batch):
+    n = len(batch["id"])
+    return {"segmentation": np.full((n, 96, 128), 7, np.uint8), "size": np.tile(np.int32([64, 64]), (n, 1))}
+
+  _, kept = found_by(bench, predict, cells["B"], batches)
+  assert sorted(kept) == [0, 5]
+  for i, answer in kept.items():
+    assert (answer.found["segmentation"] == 7).all()
+    assert answer.found["segmentation"].shape == (64, 64)
+    target = bench.pictures.source(cells["B"].data).target(i)
+    np.testing.assert_array_equal(answer.truth["segmentation"], target["segmentation"])
+
+
+def test_nothing_is_kept_of_other_weights_other_predictions_and_other_tasks(tmp_path):
+  bench, cells, batches = dense(tmp_path, "detection")
+  assert found_by(bench, predicted_boxes, cells["control"], batches)[1] == {}
+  assert found_by(bench, lambda batch: {"depth": np.zeros(len(batch["id"]))}, cells["B"], batches)[1] == {}
+  unlabelled = [{name: value for name, value in batch.items() if "box" not in name} for batch in batches]
+  assert found_by(bench, predicted_boxes, cells["B"], unlabelled)[1][5].truth == {}
+  other = study.Study(tiny_config(), tmp_path / "other")
+  assert showcase.watched(other.bench, predicted_boxes, other.cells[0]) is predicted_boxes
+  assert not (tmp_path / "other" / "answers").exists()
+
+
+# ------------------------------------------------------------------------------- pictures that cannot be read
 
 
 def test_a_plan_estimates_by_the_pictures_that_can_be_read(tmp_path):
