@@ -397,9 +397,10 @@ class Task(Protocol):
 
   `loss`, `predict` and `augment` run on the device with static shapes; the rest runs on the host in numpy.
 
-  Three more are optional: `monitor`, with the arguments and result of `loss`, whose terms are shown in training and
-  not minimised; `right`, the name of a record that says of a picture whether it was understood; and `packed`, from
-  predictions to smaller ones that `as_targets` takes as well, for those that are kept over a whole data set.
+  Four more are optional: `monitor`, with the arguments and result of `loss`, whose terms are shown in training and
+  not minimised; `right`, the name of a record that says of a picture whether it was understood; `packed`, from
+  predictions to smaller ones that `as_targets` takes as well, for those that are kept over a whole data set; and
+  `per_class`, from records to {label: {metric: value}}, the most telling metric first, which the report shows.
   """
 
   name: str
