@@ -42,7 +42,7 @@ def save_answer(directory: str | os.PathLike[str], cell: Cell, id: str, answer: 
   """Keeps what the cell's weights find in picture `id` at the cell's point, in place of what was there."""
   arrays = {f"{part}/{name}": value for part in Answer._fields for name, value in getattr(answer, part).items()}
   buffer = io.BytesIO()
-  np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+  np.savez_compressed(buffer, **arrays)
   write_atomic(_path(directory, cell, id), buffer.getvalue())
 
 
