@@ -166,17 +166,13 @@ class Study:
     asked = {specs.cell_key(cell) for cell in self.cells}
     rows = [row for row in self.store.rows() if specs.cell_key(row.cell) in asked]
     title = self.config.title or "Recognition under compression"
+    score = dict(specs.parse_call(self.config.self_target)[1]).get("score", 0.5)  # from which on boxes count as found
     return report(
       rows, self.page.parent,
       results=self.store, planned=self.cells, unreachable=self.unreachable(),
       examples=self.workdir / "examples", failures=self.workdir / "failures", answers=self.workdir / "answers",
-      per_class=getattr(self.bench.task, "per_class", None), score=self._score, title=title,
+      per_class=getattr(self.bench.task, "per_class", None), score=score, title=title,
     )  # fmt: skip
-
-  @property
-  def _score(self) -> float:
-    """From which on boxes count as found in the relative protocol, and are drawn."""
-    return float(dict(specs.parse_call(self.config.self_target)[1]).get("score", 0.5))
 
   @contextmanager
   def _working(self) -> Iterator[None]:
