@@ -16,7 +16,7 @@ from typing import Any
 
 from robust_compress.data import boxes, layout
 from robust_compress.data.boxes import Annotated, BoxedFiles, BoxTable
-from robust_compress.data.files import File, FileSource, inside, listed, located, read_file, stat_of
+from robust_compress.data.files import File, FileSource, inside, listed, located, read_file
 from robust_compress.types import DataError
 
 MAX_BYTES = 2 << 30  # of a JSON file; COCO's largest has 450 million
@@ -56,11 +56,9 @@ def coco(
 
 
 def _parsed(table: Path) -> dict[str, Any]:
-  n_bytes = stat_of(table).st_size
-  if n_bytes > MAX_BYTES:
-    raise DataError(f"{table}: {n_bytes} bytes; at most {MAX_BYTES} are read")
+  data = read_file(table, MAX_BYTES)
   try:
-    content = json.loads(read_file(table))
+    content = json.loads(data)
   except (ValueError, RecursionError) as error:
     raise DataError(f"{table}: not a JSON file in UTF-8 ({error})") from error
   if not isinstance(content, dict):

@@ -97,8 +97,11 @@ def sampled(n: int) -> Sequence[int]:
   return range(n) if n <= ALL_CONTENTS else np.linspace(0, n - 1, SAMPLED_CONTENTS).astype(int).tolist()
 
 
-def read_file(path: Path) -> bytes:
-  """A file as it is. Raises DataError where it cannot be read."""
+def read_file(path: Path, most: int | None = None) -> bytes:
+  """A file as it is. Raises DataError where it cannot be read, or has more than `most` bytes, before any is read."""
+  n_bytes = 0 if most is None else stat_of(path).st_size
+  if most is not None and n_bytes > most:
+    raise DataError(f"{path}: {n_bytes} bytes; at most {most} are read. Is it what it should be?")
   try:
     return path.read_bytes()
   except OSError as error:

@@ -85,11 +85,8 @@ def class_names(kind: str, root: Path, classes: str) -> tuple[str, ...]:
 
 def text_of(file: Path, most: int) -> str:
   """A text in UTF-8 of at most so many bytes. Raises DataError naming the file."""
-  data = read_file(file)
-  if len(data) > most:
-    raise DataError(f"{file}: {len(data)} bytes; at most {most} are read. Is it what it should be?")
   try:
-    return data.decode("utf-8-sig")
+    return read_file(file, most).decode("utf-8-sig")
   except UnicodeDecodeError as error:
     raise DataError(f"{file}: not a text in UTF-8 ({error})") from error
 

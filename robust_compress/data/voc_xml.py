@@ -108,9 +108,7 @@ def _parsed(file: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
   parser.buffer_text = True
   parser.StartElementHandler, parser.EndElementHandler = start, lambda _: path.pop()
   parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = text, refused
-  data = read_file(file)
-  if len(data) > _MAX_BYTES:
-    raise DataError(f"{file}: {len(data)} bytes; at most {_MAX_BYTES} are read")
+  data = read_file(file, _MAX_BYTES)
   try:
     parser.Parse(data, True)
   except expat.ExpatError as error:
