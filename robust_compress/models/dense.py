@@ -6,7 +6,7 @@
                 and -1 for none; trained: losses {name: (sum, weight)}, of its own matcher
     segmenter   logits float32[b h w k] of the input's size; trained with an auxiliary head also 'auxiliary', alike
 
-`place` says where in the view a row's pixels lie (`geometry_ops.Place`); its last two numbers are the height and width
+`place` says where in the view a row's pixels lie (`geometry_ops.place`); its last two numbers are the height and width
 of the picture in the input, beyond which there is padding.
 """
 
