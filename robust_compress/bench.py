@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +80,7 @@ class Bench:
     classes = self.pictures.source(self.config.train_data or data).classes
     if published and labels.class_list(published)[0] in ("", labels.BACKGROUND):
       classes = (labels.BACKGROUND, *classes)
+    _check_head(model, classes, data)
     return source if source.classes == classes else labels.RelabelledSource(source, classes)
 
   # --------------------------------------------------------------------------------------------- weights
@@ -176,6 +177,17 @@ class Bench:
     if weights.source:
       return specs.key_of(specs.weights_to_json(weights))
     return specs.key_of([self.conditions(model, weights), weights.recipe, weights.seed])
+
+
+def _check_head(model: ModelSpec, classes: Sequence[str], data: str) -> None:
+  """Raises SpecError for more classes than the network has: a detector would learn without the others, in silence."""
+  has = None if model.call is not None else getattr(model.module(), "n_classes", None)
+  if has is not None and len(classes) > has:
+    of_these = ", of which the first is the background" * (classes[0] == labels.BACKGROUND)
+    raise SpecError(
+      f"{model.name}: the network has {has} classes, and {data} needs {len(classes)}{of_these}; use a model with a "
+      f"head for them, as in (n_classes={len(classes)},start=FILE), or data of the classes that this one knows"
+    )
 
 
 def _fed(model: ModelSpec, data: str, crops: bool = False) -> str:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from robust_compress import settings, study
+from robust_compress.types import SpecError
 
 NANO = {"detection": "nano_det.scenes", "segmentation": "nano_seg.scenes"}
 TRUTH = {"detection": "boxes", "segmentation": "segmentation"}
@@ -72,3 +73,19 @@ def test_a_clip_is_coded_and_its_labelled_frame_scored(tmp_path):
   assert by_point["h264@30"].n_pixels == 2 * 8 * 64 * 64  # all frames are paid for
   assert by_point["h264@30"].n == 2
   assert 0 <= by_point["none"].metrics["global_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+  ("model", "expected"),
+  [
+    ("nano_det.random(n_classes=9)", "has 9 classes, and scenes.* needs 10; use .*n_classes=10"),
+    ("fasterrcnn_resnet50_fpn.tv_coco(n_classes=10)", "needs 11, of which the first is the background"),
+  ],
+)
+def test_data_of_more_classes_than_the_network_has_is_refused(tmp_path, model, expected):
+  config = dense_config("detection")
+  with config.unlocked():
+    config.models = (model,)
+  opened = study.Study(config, tmp_path).bench
+  with pytest.raises(SpecError, match=expected):
+    opened.labelled(next(iter(opened.models.values())), config.test_data)
