@@ -194,8 +194,11 @@ def _fed(model: ModelSpec, data: str, crops: bool = False) -> str:
   """How the model is fed. Under input=asis its geometry says nothing, apart from how random crops are resized."""
   spec = model.input
   made_by = f"mean {spec.mean}, std {spec.std}, geometry {image_ops.VERSION}, pillow {PIL.__version__}"
+  padding = f"padded by {spec.multiple}, " if spec.fit == "pad" else ""
+  if window := getattr(model, "window", None):
+    padding += f"windows {window}, "
   if specs.parse_data(data).view.input == "asis":
-    return f"as is, {f'{spec.interpolation}, ' if crops else ''}{made_by}"
+    return f"as is, {padding}{f'{spec.interpolation}, ' if crops else ''}{made_by}"
   if spec.fit == "pad":
-    return f"resize {spec.resize}, at most {spec.longest}, padded by {spec.multiple}, {spec.interpolation}, {made_by}"
+    return f"resize {spec.resize}, at most {spec.longest} or {spec.size}, {padding}{spec.interpolation}, {made_by}"
   return f"resize {spec.resize}, crop {spec.size}, {spec.interpolation}, {made_by}"

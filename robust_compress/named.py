@@ -46,7 +46,7 @@ def _with_head(model: ModelSpec, n_classes: object) -> ModelSpec:
   A file of the published head no longer fits; start=FILE takes all that does. Where the published list has no class at
   0, as the background of Faster R-CNN, n_classes counts it too.
   """
-  if not isinstance(n_classes, int) or n_classes < 1:
+  if not isinstance(n_classes, int) or isinstance(n_classes, bool) or n_classes < 1:
     raise SpecError(f"{model.name}(n_classes={n_classes}): expected a whole number from 1")
   name = specs.format_call(model.name, (("n_classes", n_classes),))
   classes = "source" if model.classes in ("", "source") else f"source:{model.classes}"

@@ -89,3 +89,16 @@ def test_data_of_more_classes_than_the_network_has_is_refused(tmp_path, model, e
   opened = study.Study(config, tmp_path).bench
   with pytest.raises(SpecError, match=expected):
     opened.labelled(next(iter(opened.models.values())), config.test_data)
+
+
+def test_what_a_target_or_a_recipe_asks_for_in_vain_is_told_before_anything_runs(tmp_path):
+  config = dense_config("segmentation")
+  with config.unlocked():
+    config.self_target = "self(score=0.5)"
+  with pytest.raises(SpecError, match=r"option of 'self\(score=0\.5\)' for segmentation"):
+    _ = study.Study(config, tmp_path).cells
+  config = dense_config("detection")
+  with config.unlocked():
+    config.recipe.mixup = 0.2
+  with pytest.raises(SpecError, match="mixup"):
+    study.Study(config, tmp_path).run()

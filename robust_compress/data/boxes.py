@@ -19,9 +19,10 @@ import numpy as np
 from robust_compress.data.files import FileSource
 from robust_compress.data.layout import differing
 from robust_compress.specs import key_of
-from robust_compress.types import Picture, Source
+from robust_compress.types import DataError, Picture, Source
 
 OBJECT, CROWD, DIFFICULT = 0, 1, 2  # kinds
+MAX_BOXES = 2000  # of one picture
 _SLACK = 0.01  # pixels that a box may stick out by rounding, without being counted
 
 
@@ -51,6 +52,12 @@ class BoxTable:
   @classmethod
   def of(cls, pictures: Iterable[Annotated]) -> BoxTable:
     pictures = list(pictures)
+    for i, picture in enumerate(pictures, 1):
+      if len(picture.boxes) > MAX_BOXES:
+        raise DataError(
+          f"picture {i} of {len(pictures)} has {len(picture.boxes)} boxes; at most {MAX_BOXES} are taken, since all "
+          "pictures of a set are padded to as many. Leave it out"
+        )
     sizes = np.array([picture.size for picture in pictures], np.int32).reshape(-1, 2)
     owners = np.repeat(np.arange(len(pictures)), [len(picture.boxes) for picture in pictures])
     given, labels, kinds, areas = (

@@ -47,6 +47,7 @@ class Inputs:
           continue  # told, or skipped, when its turn comes
         size, self._first = tuple(found) if view.input == "asis" else size, source.id(index)
         break
+    self._seen = size if view.input == "asis" else _size_of(view)  # the one size of what the codec sees, if it has one
     self._canvases = self._possible(size) if crop_size is None else [(crop_size, crop_size)]
     self.size = self._canvases[-1]
     self.canvas = self.size if train or len(self._canvases) == 1 else None
@@ -102,9 +103,9 @@ class Inputs:
     """One kind of target of a batch; segmentations on one canvas, in training that of the images."""
     if name != "segmentation":
       return np.stack(values)
-    sizes = [value.shape for value in values]
-    canvas = self.canvas if self._train and self.canvas else sizes[0]
-    if not self._train and any(size != canvas for size in sizes):
+    canvas = self.canvas if self._train else self._seen
+    if canvas is None:
+      sizes = [value.shape for value in values]
       canvas = geometry_ops.rounded_up((max(h for h, _ in sizes), max(w for _, w in sizes)), CANVAS)
     window = geometry_ops.whole(canvas)
     return np.stack([geometry_ops.cropped(value, window, geometry_ops.IGNORED) for value in values])

@@ -27,6 +27,7 @@ from robust_compress.models import boxes as geometry
 from robust_compress.models.layers import BatchNorm, dense_init
 from robust_compress.models.resnet import Block, conv_layer
 from robust_compress.models.stem import StemConv
+from robust_compress.types import SpecError
 
 STRIDE = 8  # pixels from one location to the next
 SIDE = 32.0  # pixels, of a box whose logarithms are zero
@@ -48,6 +49,9 @@ class NanoDetector(nn.Module):
 
   @nn.compact
   def __call__(self, image: jax.Array, sizes: jax.Array, targets: Mapping[str, Any] | None, train: bool) -> dict:
+    if image.shape[1] % 16 or image.shape[2] % 16:
+      height, width = image.shape[1:3]
+      raise SpecError(f"nano_det: an input of {width}x{height}; sides are multiples of 16 (crop_size, resize, crop)")
     logits, boxes = self._predict(image, train)
     centres = locations(*image.shape[1:3])
     boxes = decode(boxes, centres)

@@ -124,7 +124,8 @@ class _Strip:
   def _drawn(self, path: Path, title: str, remarks: list[str], objects: Objects) -> _Drawn:
     self.has_boxes = self.has_boxes or "boxes" in objects
     self._seen.update(overlays.classes_in(objects))
-    pixels = overlays.drawn(np.asarray(Image.open(path)), objects, self._named, self.kept.score)
+    with Image.open(path) as image:
+      pixels = overlays.drawn(np.asarray(image), objects, self._named, self.kept.score)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return _Drawn(title, remarks, buffer.getvalue())

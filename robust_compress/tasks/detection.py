@@ -17,7 +17,7 @@ import numpy as np
 
 from robust_compress.tasks import coco
 from robust_compress.tasks.average_precision import Curves
-from robust_compress.types import Arrays, Recipe, TrainError
+from robust_compress.types import Arrays, Recipe, SpecError, TrainError
 
 _RECORDS = ("scores", "labels", "hits", "skipped", "truth_labels", "truth_groups")
 _COCO = {"AP": slice(0, 10), "AP50": 0, "AP75": 5, "APs": slice(10, 20), "APm": slice(20, 30), "APl": slice(30, 40)}
@@ -42,7 +42,9 @@ class Detection:
     )
 
   def augment(self, batch: Arrays, rng: Any, recipe: Recipe) -> Arrays:
-    """Nothing: pictures are not mixed."""
+    """Nothing: pictures are not mixed. Raises SpecError for a recipe that asks for it."""
+    if recipe.mixup or recipe.cutmix or recipe.label_smoothing:
+      raise SpecError(f"{self.name}: mixup, cutmix and label_smoothing are for classes of pictures; leave them at 0")
     return batch
 
   def predict(self, outputs: Any, batch: Arrays) -> Arrays:

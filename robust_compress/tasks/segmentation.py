@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_compress.tasks.resampling import resampled_classes
-from robust_compress.types import Arrays, DataError, Recipe
+from robust_compress.types import Arrays, DataError, Recipe, SpecError
 
 NONE = 255  # the label of pixels that do not count
 AUXILIARY = 0.4  # weight of an auxiliary head's loss, as in MMSegmentation's configs
@@ -45,7 +45,9 @@ class Segmentation:
     return losses
 
   def augment(self, batch: Arrays, rng: Any, recipe: Recipe) -> Arrays:
-    """Nothing: pictures are not mixed."""
+    """Nothing: pictures are not mixed. Raises SpecError for a recipe that asks for it."""
+    if recipe.mixup or recipe.cutmix or recipe.label_smoothing:
+      raise SpecError(f"{self.name}: mixup, cutmix and label_smoothing are for classes of pictures; leave them at 0")
     return batch
 
   def predict(self, outputs: Any, batch: Arrays) -> Arrays:
