@@ -17,20 +17,18 @@ this Python, or in PYTHON, that of any environment with torch, torchvision and t
 """
 
 import argparse
-import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import networks
 import pictures
+from peer import Peer
 from result import Figure, finish
 
 from robust_compress import evaluate, models, tasks
@@ -54,30 +52,6 @@ def arguments() -> argparse.Namespace:
   if args.small:
     args.n, args.batch, args.rounds = 16, 8, 1
   return args
-
-
-class Torch:
-  """The process that runs timm's network, asked by lines."""
-
-  def __init__(self, python: str, model: str, folder: pathlib.Path, n: int, batch: int):
-    script = pathlib.Path(__file__).with_name("timm_evaluation.py")
-    command = [python, str(script), model, str(folder), str(n), str(batch)]
-    self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    self.versions = self._answer()
-
-  def __call__(self, what: str) -> float:
-    """Seconds for all pictures: 'bare', or through a loader of that many workers."""
-    print(what, file=self.process.stdin, flush=True)
-    return self._answer()
-
-  def _answer(self) -> Any:
-    line = self.process.stdout.readline()
-    if not line:
-      sys.exit(f"{self.process.args[0]} cannot run timm, see above; --torch=PYTHON names one that has torch and timm")
-    return json.loads(line)
-
-  def close(self) -> None:
-    self.process.communicate()
 
 
 def ways(model: ModelSpec, source: Source, batch: int) -> dict[str, Callable[[], float]]:
@@ -134,9 +108,9 @@ def main() -> None:
     for name in args.models.split(","):
       short = name.partition("_")[0].partition(".")[0]
       to_measure = ways(models.load_model(name), source, args.batch)
-      torch = Torch(args.torch, name, folder, n, args.batch) if args.torch else None
-      if torch:
-        to_measure |= {f"torch {way}": partial(torch, way) for way in ("bare", "0", str(torch.versions["cores"]))}
+      torch = Peer("--torch", args.torch, "timm_evaluation.py", name, folder, n, args.batch) if args.torch else None
+      if torch:  # it answers with seconds for all pictures: bare, or through a loader of that many workers
+        to_measure |= {f"torch {way}": partial(torch.ask, way) for way in ("bare", "0", str(torch.versions["cores"]))}
       rates[name] = measure(to_measure, n, args.rounds)
       found += figures(short, rates[name])
       if torch:

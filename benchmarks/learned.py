@@ -19,7 +19,6 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from typing import Any
 import learned_weights
 import networks
 import numpy as np
+from peer import Peer
 from result import Figure, finish
 from video_codecs import clip_of, seconds
 
@@ -79,33 +79,17 @@ class Watch:
     return {"all": seconds(work), **self.spent}
 
 
-class CompressAI:
-  """The process that runs CompressAI's network, asked by lines."""
+class CompressAI(Peer):
+  """The process that runs CompressAI's network."""
 
   def __init__(self, python: str, *arguments: object):
-    script = pathlib.Path(__file__).with_name("compressai_coding.py")
-    command = [python, str(script), *map(str, arguments)]
-    self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    self.versions = self._answer()
+    super().__init__("--compressai", python, "compressai_coding.py", *arguments)
 
   def __call__(self) -> dict[str, float]:
     """Seconds of one coding, with the better number of threads; 'default': of all with one a core."""
-    ways = [self._code(n_threads) for n_threads in (1, provenance.n_cores())]
+    ways = [self.ask(n_threads) for n_threads in (1, provenance.n_cores())]
     whole = [way["encode"] + way["decode"] for way in ways]
     return {**ways[int(np.argmin(whole))], "default": whole[-1]}
-
-  def _code(self, n_threads: int) -> dict[str, float]:
-    print(n_threads, file=self.process.stdin, flush=True)
-    return self._answer()
-
-  def _answer(self) -> Any:
-    line = self.process.stdout.readline()
-    if not line:
-      sys.exit(f"{self.process.args[0]} cannot run CompressAI, see above; --compressai=PYTHON names one that can")
-    return json.loads(line)
-
-  def close(self) -> None:
-    self.process.communicate()
 
 
 def watch_coding() -> Watch:

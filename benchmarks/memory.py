@@ -45,14 +45,18 @@ def evaluate(folder: pathlib.Path, backend: str) -> None:
   config.data_dir, config.test_data, config.backend = str(folder), "folders(path=.):all", backend
   with tempfile.TemporaryDirectory() as workdir:
     study.Study(config, workdir).evaluate()
+  print_peak()
+
+
+def print_peak() -> None:
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
   print(peak / 2 ** (20 if sys.platform == "darwin" else 10))
 
 
-def peak(folder: pathlib.Path, backend: str) -> float:
-  """MiB of a new process. Its count starts at the size of this one, which therefore never imports jax."""
-  command = [sys.executable, __file__, f"--evaluate={folder}", f"--backend={backend}"]
-  return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+def peak(script: str, *options: str) -> float:
+  """MiB, as a script prints them in a new process. Its count starts at the size of this one, so do not import jax."""
+  command = [sys.executable, script, *options]
+  return round(float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout), 1)
 
 
 def main() -> None:
@@ -66,7 +70,8 @@ def main() -> None:
       pictures.write(pathlib.Path(temporary, str(n)), n, SIZE)
     for _ in range(args.rounds):
       for n in numbers:
-        peaks[n].append(round(peak(pathlib.Path(temporary, str(n)), args.backend), 1))
+        folder = pathlib.Path(temporary, str(n))
+        peaks[n].append(peak(__file__, f"--evaluate={folder}", f"--backend={args.backend}"))
   few, many = (statistics.median(peaks[n]) for n in numbers)
   found = [Figure(f"peak at {n} pictures, MiB", statistics.median(peaks[n])) for n in numbers]
   found.append(Figure(f"peak at {10 * args.n} / at {args.n}", many / few, "<=", 1.1))

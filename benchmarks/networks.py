@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from robust_compress import models
-from robust_compress.types import ModelSpec, Task
+from robust_compress.types import Arrays, ModelSpec, Task
 
 
 def random_variables(model: ModelSpec, seed: int = 0) -> dict[str, Any]:
@@ -26,17 +26,22 @@ def random_variables(model: ModelSpec, seed: int = 0) -> dict[str, Any]:
   return jax.tree_util.tree_map_with_path(made, models.template(model))
 
 
-def bare_step(model: ModelSpec, task: Task, variables: Any, batch_size: int) -> Callable[[], Any]:
-  """The compiled way from uint8[b h w 3] to predictions, on a batch that lies on the device; one call is one step."""
+def bare_step(model: ModelSpec, task: Task, variables: Any, batch: int | Arrays) -> Callable[[], Any]:
+  """The compiled way from a batch, or from noise for so many pictures, to predictions; one call is one step."""
 
-  def step(variables: Any, image: Any) -> Any:
-    batch = {"image": image}
+  def step(variables: Any, batch: Any) -> Any:
     return task.predict(model.apply(variables, batch)[0], batch)
 
-  image = np.random.default_rng(0).integers(0, 256, (batch_size, *model.input.size, 3), np.uint8)
-  placed = jax.device_put((variables, image))
-  compiled = jax.jit(step).lower(*placed).compile()
-  return lambda: compiled(*placed)
+  if isinstance(batch, int):
+    batch = {"image": np.random.default_rng(0).integers(0, 256, (batch, *model.input.size, 3), np.uint8)}
+  return compiled(step, variables, batch)
+
+
+def compiled(step: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+  """A function of arrays that lie on the device."""
+  placed = jax.device_put(arguments)
+  ready = jax.jit(step).lower(*placed).compile()
+  return lambda: ready(*placed)
 
 
 def timed(step: Callable[[], Any], n: int) -> float:
