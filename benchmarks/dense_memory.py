@@ -5,7 +5,8 @@
 From files of 160×160 to records, in batches of 4, with the small detector and the small segmenter of `models/`.
 Predictions are kept, as for targets that are the network's own (`evaluate(keep_predictions=True)`): boxes and masks
 stay, pictures do not. n pictures and 4·n, each in a process of its own, whose peak resident memory the system counts.
-Target: four times the pictures, at most 1.1 times the memory.
+Target: four times the pictures, at most 1.1 times the memory. Batches are small because a step's buffers now and then
+land beside their old place, once for all, which is to weigh little.
 """
 
 import argparse
