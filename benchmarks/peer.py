@@ -27,7 +27,8 @@ class Peer:
     line = self.process.stdout.readline()
     if not line:
       python, script, *_ = self.process.args
-      sys.exit(f"{python} cannot run {script}, see above; {self.option}=PYTHON names one that has what it needs")
+      ended = f"{python} {script} ended with {self.process.wait()}, see above"
+      sys.exit(f"{ended}; {self.option}=PYTHON names one that has what it needs")
     return json.loads(line)
 
   def close(self) -> None:
