@@ -94,10 +94,7 @@ def losses(model: DetrForObjectDetection) -> dict[str, np.ndarray]:
   sum(weighed.values()).backward()
   arrays = {f"loss/{key}": value.detach().numpy() for key, value in weighed.items()}
   for key, value in model.named_parameters():
-    gradient = value.grad.numpy()
-    arrays[f"gradient/{key}"] = np.array(
-      [np.linalg.norm(gradient), np.vdot(gradient, seeded.normal(f"direction {key}", gradient.shape))]
-    )
+    arrays[f"gradient/{key}"] = seeded.told(key, value.grad.numpy())
   return arrays
 
 

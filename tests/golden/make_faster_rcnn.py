@@ -129,9 +129,7 @@ def trained(model: torch.nn.Module) -> dict[str, np.ndarray]:
   sum(losses.values()).backward()
   found = {f"losses/{key.removeprefix('loss_')}": value.detach().float().numpy() for key, value in losses.items()}
   for key, value in model.named_parameters():
-    gradient = value.grad.numpy()
-    direction = seeded.normal(f"direction {key}", gradient.shape)
-    found[f"gradient/{key}"] = np.array([np.linalg.norm(gradient), np.vdot(gradient, direction)])
+    found[f"gradient/{key}"] = seeded.told(key, value.grad.numpy())
   return found
 
 

@@ -82,9 +82,7 @@ def trained(model: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor, train
     if "running_" in key:
       found[f"train/{key}"] = value.float().numpy()
   for key, value in model.named_parameters():
-    gradient = value.grad.numpy()
-    direction = seeded.normal(f"direction {key}", gradient.shape)
-    found[f"gradient/{key}"] = np.array([np.linalg.norm(gradient), np.vdot(gradient, direction)])
+    found[f"gradient/{key}"] = seeded.told(key, value.grad.numpy())
   return found
 
 

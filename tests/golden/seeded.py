@@ -15,6 +15,11 @@ def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
   return np.random.Generator(np.random.Philox(key=key)).standard_normal(shape, np.float32)
 
 
+def told(name: str, gradient: np.ndarray) -> np.ndarray:
+  """float[2], what a golden keeps of a gradient: its norm, and its product with a direction drawn from its name."""
+  return np.array([np.linalg.norm(gradient), np.vdot(gradient, normal(f"direction {name}", gradient.shape))])
+
+
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
   """An array of a PyTorch state_dict, by its key: activations keep their size and no term vanishes."""
   kind = name.rsplit(".", 1)[-1]
