@@ -2,7 +2,8 @@
 
     load_model('resnet50.a1_in1k') ──▶ ModelSpec ──load_weights──▶ {'params': …, 'batch_stats': …}
 
-Names are timm's, tag included. A row holds what timm's own configuration (1.0.31) and torchvision's (0.28) say of
+Classifiers stand here, detectors in `detectors.py`, segmenters in `segmenters.py`. Names of classifiers are timm's, tag
+included. A row of theirs holds what timm's own configuration (1.0.31) and torchvision's (0.28) say of
 evaluation at 224 pixels: `resize` is floor(224 / crop_pct). Scores stand beside the rows they were read from.
 The files of the architectures are imported when a model is loaded, so that listing needs no jax.
 """
@@ -17,6 +18,7 @@ from robust_compress import specs
 from robust_compress.models.callable import as_model, from_callable
 from robust_compress.models.detectors import DETECTORS
 from robust_compress.models.export import export
+from robust_compress.models.rows import IMAGENET, Normalisation
 from robust_compress.models.segmenters import SEGMENTERS
 from robust_compress.models.weights import load_weights, n_params, template
 from robust_compress.types import InputSpec, ModelSpec, Published, Weights
@@ -25,7 +27,6 @@ __all__ = ["MODELS", "Classifier", "export", "from_callable", "load_model", "loa
 
 _TIMM = "results/results-imagenet.csv of huggingface/pytorch-image-models, commit 4e5207c7"
 _TORCHVISION = "torchvision 0.28, weights.meta['_metrics']"
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = {"normalisation": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}  # ViT's pictures run from -1 to 1
 
 
@@ -41,7 +42,7 @@ class Classifier:
   n_params: int
   top1: float | None = None  # percent, as published
   read_at: str = _TIMM
-  normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = _IMAGENET
+  normalisation: Normalisation = IMAGENET
   size: int = 224
   classes: str = "imagenet1k"
   rules: str = "RULES"

@@ -2,63 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from robust_compress.types import InputSpec, Published, Weights
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+from robust_compress.models.rows import DenseRow
 
 
-@dataclass(frozen=True)
-class DetectorRow:
+@dataclass(frozen=True, kw_only=True)
+class DetectorRow(DenseRow):
   """A row: called, it is the ModelSpec. Pictures get a shorter side of `resize` and a longer of at most `longest`."""
 
-  name: str
-  builder: str  # 'file:function' in this folder; the file has RULES too
-  source: str
-  n_params: int
+  classes: str = "coco91"
   resize: int = 800
   longest: int = 1333
   multiple: int = 32
-  classes: str = "coco91"
-  ap: float | None = None  # per cent, as published
-  read_at: str = ""
-  rules: str = "RULES"
-  normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
-  reading: str = ""  # the name of further rules for reading
-  own_rates: tuple[tuple[str, float], ...] = field(default=())
+  own_rates: tuple[tuple[str, float], ...] = ()
 
   def __call__(self) -> Any:
     from robust_compress.models import dense
 
-    file, function = self.builder.split(":")
-    module = importlib.import_module(f"robust_compress.models.{file}")
     side = -(-self.longest // self.multiple) * self.multiple
-    return dense.Detector(
-      name=self.name,
-      task="detection",
-      build=getattr(module, function),
-      input=InputSpec(
-        (side, side), self.resize, "bilinear", *self.normalisation,
-        fit="pad", longest=self.longest, multiple=self.multiple,
-      ),
-      base=Weights(self.source),
-      rules=getattr(module, self.rules),
-      reading=getattr(module, self.reading) if self.reading else (),
-      classes=self.classes,
-      n_params=self.n_params,
-      published=None if self.ap is None else Published("AP", round(self.ap / 100, 5), self.read_at),
-      own_loss=dense.own_loss,
-      own_rates=self.own_rates,
-    )  # fmt: skip
+    fields = self.shared("detection", "AP", (side, side))
+    return dense.Detector(**fields, own_loss=dense.own_loss, own_rates=self.own_rates)
 
 
 def _faster_rcnn(name: str, file: str, n_params: int, ap: float, fixed: str, **more: Any) -> DetectorRow:
   """`fixed` is what torchvision does not train: the first stages, and where they are frozen, the trunk's norms."""
   source, read_at = f"torchvision:fasterrcnn_{file}.pth", "torchvision 0.28, weights.meta['_metrics']"
-  more |= {"ap": ap, "read_at": read_at, "own_rates": ((f"params/body/({fixed})", 0.0),)}
+  more |= {"score": ap, "read_at": read_at, "own_rates": ((f"params/body/({fixed})", 0.0),)}
   return DetectorRow(f"fasterrcnn_{name}.tv_coco", f"faster_rcnn:{name}", source, n_params, **more)
 
 
@@ -66,7 +37,7 @@ def _detr(name: str, n_params: int, ap: float) -> DetectorRow:
   """The stem, the first stage and the trunk's norms are not trained, as in the release."""
   repository = f"facebook/detr-{name.replace('resnet', 'resnet-').replace('_', '-')}"
   source, read_at = f"hub:{repository}", "README.md of facebookresearch/detr, Model Zoo"
-  more = {"ap": ap, "read_at": read_at, "reading": "READING"}
+  more = {"score": ap, "read_at": read_at, "reading": "READING"}
   more["own_rates"] = ((r"params/backbone/(conv1|layer1_|.*(bn\d|downsample_1)/)", 0.0),)
   return DetectorRow(f"detr_{name}.coco", f"detr:detr_{name}", source, n_params, **more)
 
@@ -82,17 +53,21 @@ _DDOD = DetectorRow(
   "mmdet:ddod_r50_fpn_1x_coco_20220523_223737-29b2fc67.pth",
   32_378_302,
   classes="coco80",
-  ap=41.7,
+  score=41.7,
   read_at="MMDetection 3.3.0, configs/ddod/README.md",
   own_rates=(("params/backbone/(conv1|bn1|layer1_)", 0.0),),  # the stem and the first stage are never trained
 )
 
-# shipped/ has the file and its card; configs/scenes_dense.py trained it.
-_NANO_SCENES = "file:871c05b157732e1af6218fb8143f46afb2ce8dbbaef46ece79f1f9c81f7c59af"
+
+def _nano(name: str, source: str) -> DetectorRow:
+  """shipped/ has the file and its card; configs/scenes_dense.py trained it."""
+  builder, side = "nano_detector:nano_detector", 160
+  return DetectorRow(name, builder, source, 388_390, classes="source", resize=side, longest=side)
+
 
 DETECTORS: tuple[DetectorRow, ...] = (
-  DetectorRow("nano_det.scenes", "nano_detector:nano_detector", _NANO_SCENES, 388_390, 160, 160, classes="source"),
-  DetectorRow("nano_det.random", "nano_detector:nano_detector", "random", 388_390, 160, 160, classes="source"),
+  _nano("nano_det.scenes", "file:871c05b157732e1af6218fb8143f46afb2ce8dbbaef46ece79f1f9c81f7c59af"),
+  _nano("nano_det.random", "random"),
   _detr("resnet50", 41_577_888, 42.0),
   _detr("resnet101", 60_570_016, 43.5),
   _detr("resnet101_dc5", 60_570_016, 44.9),

@@ -25,8 +25,8 @@ import optax
 from robust_compress import convert
 from robust_compress.models import boxes as geometry
 from robust_compress.models.layers import BatchNorm, dense_init
-from robust_compress.models.resnet import Block, conv_layer
-from robust_compress.models.stem import StemConv
+from robust_compress.models.nano import ENCODER_RULES, encoded
+from robust_compress.models.resnet import conv_layer
 from robust_compress.types import SpecError
 
 STRIDE = 8  # pixels from one location to the next
@@ -69,10 +69,7 @@ class NanoDetector(nn.Module):
       x = conv(self.neck, size, 1, dilation, name=f"neck_conv{i}")(x)
       return nn.relu(norm(name=f"neck_bn{i}")(x, train))
 
-    x = nn.relu(norm(name="bn1")(StemConv(24, 5, 2, dtype=self.dtype, name="conv1")(x), train))
-    x = nn.relu(norm(name="bn2")(conv(48, 3, 2, name="conv2")(x), train))
-    fine = Block(self.widths[0], 2, False, conv, norm, name="block1")(x, train)
-    coarse = Block(self.widths[1], 2, False, conv, norm, name="block2")(fine, train)
+    _, fine, coarse = encoded(x, train, self.widths, conv, norm, self.dtype)
     coarse = unit(unit(coarse, 1, 1, 1), 3, 2, 2)
     x = unit(fine, 1, 1, 3) + coarse.repeat(2, axis=1).repeat(2, axis=2)
     x = unit(unit(x, 3, 1, 4), 3, 1, 5)
@@ -159,12 +156,7 @@ def _within(boxes: jax.Array, centres: jax.Array) -> jax.Array:
 nano_detector = NanoDetector
 
 RULES = (
-  *convert.conv("conv{i}"),
-  *convert.batch_norm("bn{i}"),
-  *convert.conv("block{b}.conv{i}"),
-  *convert.batch_norm("block{b}.bn{i}"),
-  *convert.conv("block{b}.downsample.0", "block{b}/downsample_0"),
-  *convert.batch_norm("block{b}.downsample.1", "block{b}/downsample_1"),
+  *ENCODER_RULES,
   *convert.conv("neck.conv{i}", "neck_conv{i}"),
   *convert.batch_norm("neck.bn{i}", "neck_bn{i}"),
   *convert.conv("classes", bias=True),

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from robust_compress import convert
 from robust_compress.models import sampling
 from robust_compress.models.layers import BatchNorm, dense_init
-from robust_compress.models.resnet import Block, conv_layer
-from robust_compress.models.stem import StemConv
+from robust_compress.models.nano import ENCODER_RULES, encoded
+from robust_compress.models.resnet import conv_layer
 
 
 class NanoSegmenter(nn.Module):
@@ -46,10 +46,8 @@ class NanoSegmenter(nn.Module):
       x = conv(self.neck, kernel, 1, dilation, name=f"neck_conv{i}")(x)
       return nn.relu(norm(name=f"neck_bn{i}")(x, train))
 
-    x = nn.relu(norm(name="bn1")(StemConv(24, 5, 2, dtype=self.dtype, name="conv1")(x), train))
-    fine = nn.relu(norm(name="bn2")(conv(48, 3, 2, name="conv2")(x), train))
-    middle = Block(self.widths[0], 2, False, conv, norm, name="block1")(fine, train)
-    x = unit(Block(self.widths[1], 2, False, conv, norm, name="block2")(middle, train), 1, 1)
+    fine, middle, coarse = encoded(x, train, self.widths, conv, norm, self.dtype)
+    x = unit(coarse, 1, 1)
     x = unit(x, 3, 2, dilation=2) + unit(x.mean((1, 2), keepdims=True), 1, 3)
     x = unit(middle, 1, 4) + sampling.resize(x, middle.shape[1:3])
     x = unit(fine, 1, 6) + sampling.resize(unit(x, 3, 5), fine.shape[1:3])
@@ -61,12 +59,7 @@ class NanoSegmenter(nn.Module):
 nano_segmenter = NanoSegmenter
 
 RULES = (
-  *convert.conv("conv{i}"),
-  *convert.batch_norm("bn{i}"),
-  *convert.conv("block{b}.conv{i}"),
-  *convert.batch_norm("block{b}.bn{i}"),
-  *convert.conv("block{b}.downsample.0", "block{b}/downsample_0"),
-  *convert.batch_norm("block{b}.downsample.1", "block{b}/downsample_1"),
+  *ENCODER_RULES,
   *convert.conv("neck.conv{i}", "neck_conv{i}"),
   *convert.batch_norm("neck.bn{i}", "neck_bn{i}"),
   *convert.conv("scores", bias=True),

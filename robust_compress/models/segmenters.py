@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from robust_compress.types import InputSpec, Published, Weights
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+from robust_compress.models.rows import DenseRow, Normalisation
 
 
-@dataclass(frozen=True)
-class SegmenterRow:
+@dataclass(frozen=True, kw_only=True)
+class SegmenterRow(DenseRow):
   """A row: called, it is the ModelSpec. Pictures are padded to `multiple`s, or to `size` where they differ."""
 
-  name: str
-  builder: str  # 'file:function' in this folder; the file has RULES too
-  source: str
-  n_params: int
   size: tuple[int, int]
-  classes: str
-  resize: int | tuple[int, int] | None = None
-  longest: int | None = None
-  multiple: int = 1
   window: tuple[int, int] | None = None  # side and stride of windows on larger pictures
-  miou: float | None = None  # per cent, as published
-  read_at: str = ""
-  rules: str = "RULES"
-  normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
-  reading: str = ""
   loss: str = ""  # the name of a loss of its own; '': the task's
 
   def __call__(self) -> Any:
     from robust_compress.models import dense
 
-    file, function = self.builder.split(":")
-    module = importlib.import_module(f"robust_compress.models.{file}")
-    return dense.Segmenter(
-      name=self.name,
-      task="segmentation",
-      build=getattr(module, function),
-      input=InputSpec(
-        self.size, self.resize, "bilinear", *self.normalisation,
-        fit="pad", longest=self.longest, multiple=self.multiple,
-      ),
-      base=Weights(self.source),
-      rules=getattr(module, self.rules),
-      reading=getattr(module, self.reading) if self.reading else (),
-      classes=self.classes,
-      n_params=self.n_params,
-      published=None if self.miou is None else Published("mIoU", round(self.miou / 100, 5), self.read_at),
-      own_loss=getattr(module, self.loss) if self.loss else None,
-      window=self.window,
-    )  # fmt: skip
+    own_loss = getattr(self.module(), self.loss) if self.loss else None
+    return dense.Segmenter(**self.shared("segmentation", "mIoU", self.size), own_loss=own_loss, window=self.window)
 
 
 # The configuration of 769² pictures: Cityscapes at (1025, 2049), seen through windows.
@@ -65,7 +32,7 @@ _CITYSCAPES: dict[str, Any] = {
   "reading": "READING",
 }
 _ADE: dict[str, Any] = {"size": (512, 2048), "resize": 512, "longest": 2048, "multiple": 32, "classes": "ade150"}
-_RAW = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # numbers from 0 to 255
+_RAW: Normalisation = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # numbers from 0 to 255
 _CAMVID: dict[str, Any] = {
   "size": (360, 480),
   "resize": (360, 480),
@@ -77,14 +44,14 @@ _CAMVID: dict[str, Any] = {
 
 def _mmseg(name: str, builder: str, file: str, n_params: int, miou: float, **more: Any) -> SegmenterRow:
   read_at = "MMSegmentation 1.2.2, configs/*/metafile.yaml, single scale"
-  return SegmenterRow(name, builder, f"mmseg:{file}.pth", n_params, miou=miou, read_at=read_at, **more)
+  return SegmenterRow(name, builder, f"mmseg:{file}.pth", n_params, score=miou, read_at=read_at, **more)
 
 
 def _nano(name: str, source: str) -> SegmenterRow:
   """shipped/ has the file and its card; configs/scenes_dense.py trained it."""
-  return SegmenterRow(
-    name, "nano_segmenter:nano_segmenter", source, 387_667, (160, 160), "source", 160, 160, multiple=32
-  )
+  builder, side = "nano_segmenter:nano_segmenter", 160
+  geometry: dict[str, Any] = {"size": (side, side), "resize": side, "longest": side, "multiple": 32}
+  return SegmenterRow(name, builder, source, 387_667, classes="source", **geometry)
 
 
 SEGMENTERS: tuple[SegmenterRow, ...] = (
@@ -154,8 +121,8 @@ SEGMENTERS: tuple[SegmenterRow, ...] = (
     "segnet:segnet_cityscapes",
     "random",
     29_453_971,
-    (512, 1024),
-    "cityscapes19",
+    size=(512, 1024),
+    classes="cityscapes19",
     resize=(512, 1024),
     normalisation=_RAW,
     reading="VGG_BN_READING",
