@@ -5,7 +5,7 @@ config ──grids──▶ Grid, one a model ──protocols.plan──▶ cell
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,20 +37,11 @@ def grids(config: ConfigDict, bench: Bench) -> list[Grid]:
     raise SpecError(
       f"{', '.join(finetuning)}: base weights to finetune are random; set base_recipe to train them first"
     )
-  _check_self(config.self_target, bench)
+  _, options = specs.parse_call(config.self_target)
+  as_self = functools.partial(bench.task.as_targets, {})  # whose parameters are options of 'self' alone
+  specs.check_options(f"{config.self_target!r} for {bench.task.name}", dict(options), as_self)
   shared = (test, train, points, finetuned, recipe, tuple(config.seeds), config.self_target)
   return [Grid(config.task, name, base, *shared) for name, base in bases.items()]
-
-
-def _check_self(target: str, bench: Bench) -> None:
-  """Raises SpecError for an option of 'self' that the task does not have."""
-  _, options = specs.parse_call(target)
-  known = [
-    name for name in inspect.signature(bench.task.as_targets).parameters if name not in ("predictions", "options")
-  ]
-  for key, _ in options:
-    if key not in known:
-      raise specs.nearest(f"option of {target!r} for {bench.task.name}", key, known)
 
 
 def _canonical(data: str) -> str:

@@ -14,11 +14,12 @@ import dataclasses
 import difflib
 import hashlib
 import importlib
+import inspect
 import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from robust_compress.types import Cell, Data, Options, Point, Recipe, Row, SpecError, View, Weights
@@ -41,6 +42,16 @@ def nearest(kind: str, name: str, known: Iterable[str], hint: str = "") -> SpecE
   close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   meant = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
   return SpecError(f"no {kind} {name!r}; {meant}" + (f" ({hint})" if hint else ""))
+
+
+def check_options(name: str, options: Iterable[str], call: Callable[..., Any], others: Iterable[str] = ()) -> None:
+  """Raises SpecError for an option that `call` has no parameter for, with the nearest of those and of `others`."""
+  parameters = inspect.signature(call).parameters
+  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    return
+  for key in options:
+    if key not in parameters:
+      raise nearest(f"option of {name}", key, [*parameters, *others])
 
 
 def import_attribute(kind: str, name: str) -> Any:

@@ -62,7 +62,7 @@ def load_codec(name_or_point: str | Point, **options: Any) -> Codec:
   if name == NONE.codec:
     raise CodecError("'none' is no codec: its pictures are never coded; read them from the source itself")
   factory, given = _factory(name), {**dict(given), **options}
-  _check_options(name, factory, given)
+  specs.check_options(name, given, factory)
   return factory(**given)
 
 
@@ -84,7 +84,7 @@ def canonical_point(point: str | Point) -> Point:
     check_level(codec, point.level)
   elif not 0 < point.bpp < math.inf:
     raise LevelError(f"{point}: a target rate is a positive number of bits per pixel")
-  defaults = {key: parameter.default for key, parameter in _parameters(_factory(point.codec)).items()}
+  defaults = {key: parameter.default for key, parameter in inspect.signature(_factory(point.codec)).parameters.items()}
   defaults[_PER_IMAGE] = False
   options = ((key, value) for key, value in point.options if value != defaults.get(key))
   told = (option for option in options if defaults.get(option[0], "") is not None or not _follows(point, *option))
@@ -144,16 +144,3 @@ def _factory(name: str) -> Callable[..., Codec]:
   if name not in CODECS:
     raise nearest("codec", name, [*CODECS, NONE.codec], "robust-compress list codecs")
   return CODECS[name][0]
-
-
-def _parameters(factory: Callable[..., Codec]) -> dict[str, inspect.Parameter]:
-  return dict(inspect.signature(factory).parameters)
-
-
-def _check_options(name: str, factory: Callable[..., Codec], options: dict[str, Any]) -> None:
-  parameters = _parameters(factory)
-  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-    return
-  for key in options:
-    if key not in parameters:
-      raise nearest(f"option of {name}", key, parameters)

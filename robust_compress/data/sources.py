@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ from robust_compress.data import (
   yolo,
 )
 from robust_compress.data.video_ops import Choose
-from robust_compress.specs import import_attribute, key_of, nearest, parse_data
+from robust_compress.specs import check_options, import_attribute, key_of, parse_data
 from robust_compress.types import Clip, Data, DataError, Picture, Source, View
 
 SOURCES: dict[str, tuple[Callable[..., Source] | str, str]] = {
@@ -76,17 +75,8 @@ def _opened(data: Data, data_dir: Path) -> Source:
     factory = functools.partial(import_attribute("data", entry), data.split)  # attribute(split, **options)
   else:
     factory = functools.partial(tfds_source.open_tfds, entry, data.split, data_dir)
-  _check_options(data, factory)
+  check_options(data.name, dict(data.options), factory, (field.name for field in dataclasses.fields(View)))
   return factory(**dict(data.options))
-
-
-def _check_options(data: Data, factory: Callable[..., Source]) -> None:
-  parameters = inspect.signature(factory).parameters
-  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-    return
-  for key, _ in data.options:
-    if key not in parameters:
-      raise nearest(f"option of {data.name}", key, [*parameters, *(f.name for f in dataclasses.fields(View))])
 
 
 # ------------------------------------------------------------------------------- sources made of sources

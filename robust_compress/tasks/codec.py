@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_compress.tasks.similarity import ms_ssim
-from robust_compress.types import Arrays, Recipe
+from robust_compress.tasks.unmixed import Unmixed
+from robust_compress.types import Arrays
 
 MIN_SQUARED_ERROR = 1e-10  # of samples in 0…1: 100 dB, for pictures that come back whole
 
 
-class Codec:
+class Codec(Unmixed):
   """Rate and distortion. `distortion` is 'mse' or 'ms-ssim': what the loss weighs; both tasks score by PSNR."""
 
   version = "1"
@@ -57,10 +58,6 @@ class Codec:
       "estimated_bpp": ((mask * outputs["bits"]).sum() / _n_pixels(original), mask.sum()),
       "psnr": ((mask * psnr).sum(), mask.sum()),
     }
-
-  def augment(self, batch: Arrays, rng: Any, recipe: Recipe) -> Arrays:
-    """Nothing: pictures are not mixed."""
-    return batch
 
   def predict(self, outputs: Any, batch: Arrays) -> Arrays:
     """{'bits', 'squared_error', 'n_pixels'}: float32[b]; the error as pictures are looked at, clipped to 0…1."""

@@ -17,14 +17,15 @@ import numpy as np
 
 from robust_compress.tasks import coco
 from robust_compress.tasks.average_precision import Curves
-from robust_compress.types import Arrays, Recipe, SpecError, TrainError
+from robust_compress.tasks.unmixed import Unmixed
+from robust_compress.types import Arrays, TrainError
 
 _RECORDS = ("scores", "labels", "hits", "skipped", "truth_labels", "truth_groups")
 _COCO = {"AP": slice(0, 10), "AP50": 0, "AP75": 5, "APs": slice(10, 20), "APm": slice(20, 30), "APl": slice(30, 40)}
 _COLUMNS = {**_COCO, "VOC07": coco.VOC07, "VOC10": coco.VOC10}
 
 
-class Detection:
+class Detection(Unmixed):
   """COCO's AP over the classes that have an object; VOC's beside it."""
 
   name = "detection"
@@ -40,12 +41,6 @@ class Detection:
     raise TrainError(
       "detection: the model brings no loss of its own; a ModelSpec needs own_loss, as models.dense.own_loss is"
     )
-
-  def augment(self, batch: Arrays, rng: Any, recipe: Recipe) -> Arrays:
-    """Nothing: pictures are not mixed. Raises SpecError for a recipe that asks for it."""
-    if recipe.mixup or recipe.cutmix or recipe.label_smoothing:
-      raise SpecError(f"{self.name}: mixup, cutmix and label_smoothing are for classes of pictures; leave them at 0")
-    return batch
 
   def predict(self, outputs: Any, batch: Arrays) -> Arrays:
     """{'boxes' float32[b n 4], 'scores' float32[b n], 'labels' int32[b n]}: best first, in pixels of the view.

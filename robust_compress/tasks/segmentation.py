@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_compress.tasks.resampling import resampled_classes
-from robust_compress.types import Arrays, DataError, Recipe, SpecError
+from robust_compress.tasks.unmixed import Unmixed
+from robust_compress.types import Arrays, DataError
 
 NONE = 255  # the label of pixels that do not count
 AUXILIARY = 0.4  # weight of an auxiliary head's loss, as in MMSegmentation's configs
 
 
-class Segmentation:
+class Segmentation(Unmixed):
   """Mean IoU over the classes that there are, in the truth or in a prediction."""
 
   name = "segmentation"
@@ -43,12 +44,6 @@ class Segmentation:
       total, n = _cross_entropy(outputs["auxiliary"], batch)
       losses["auxiliary"] = AUXILIARY * total, n
     return losses
-
-  def augment(self, batch: Arrays, rng: Any, recipe: Recipe) -> Arrays:
-    """Nothing: pictures are not mixed. Raises SpecError for a recipe that asks for it."""
-    if recipe.mixup or recipe.cutmix or recipe.label_smoothing:
-      raise SpecError(f"{self.name}: mixup, cutmix and label_smoothing are for classes of pictures; leave them at 0")
-    return batch
 
   def predict(self, outputs: Any, batch: Arrays) -> Arrays:
     """{'segmentation' uint8[b H W], 'size' int32[b 2], 'n_classes' int32[b]}.
