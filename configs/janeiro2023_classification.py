@@ -10,8 +10,8 @@ build.
 
 The codecs see the source pictures, and the model's own geometry follows (resize to 248, crop to 224, as timm feeds
 these weights). The paper's text gives top-1 of 81 (A), 59.5 (B) and 73 (C) at 0.1 bpp of BPG, and about 79 (C) at 1
-bpp for all codecs; the report draws them. The paper names WebP, BPG and two learned codecs; of these WebP is here so
-far, and JPEG, AVIF and JPEG 2000 can be asked for beside it. Rates that a codec cannot reach are drawn as
+bpp for all codecs; the report draws them. The paper names WebP, BPG and two learned codecs; WebP is the default, and
+codecs= asks for any others, as janeiro2023_detection.py does. Rates that a codec cannot reach are drawn as
 unreachable.
 
 The paper gives no learning rate. These are those of MMPretrain's Swin-T recipe (AdamW, 1e-3 for a batch of 1024,

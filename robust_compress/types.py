@@ -318,8 +318,8 @@ class InputSpec:
   """How a model is fed: evaluation geometry (Pillow) and normalisation (inside the compiled step).
 
   Under fit='crop' the centre of the resized picture is cut to `size`. Under fit='pad' nothing is cut: the picture is
-  resized so that no side exceeds `longest`, and padded below and to the right. All pictures are padded to `size`, or
-  where the view makes them all alike, to the next multiples of `multiple`: batches have one shape either way.
+  resized so that no side exceeds `longest`, and padded below and to the right: to multiples of `multiple` where the
+  view makes all pictures alike, else to one of a few canvases (`geometry_ops.canvases`), so that few are compiled.
   """
 
   size: tuple[int, int]  # h, w

@@ -167,9 +167,9 @@ def place(geometry: Geometry) -> np.ndarray:
   return np.array([*starts, *scales, *geometry.crop.size], np.float32)
 
 
-def still(geometry: Geometry) -> np.ndarray:
-  """`place` of an input whose targets have moved with it."""
-  return np.array([*IDENTITY, *geometry.crop.size], np.float32)
+def still(size: Size) -> np.ndarray:
+  """`place` of an input of that size whose targets have moved with it."""
+  return np.array([*IDENTITY, *size], np.float32)
 
 
 def moved(target: Mapping[str, np.ndarray], geometry: Geometry, kept: float = 0.0) -> dict[str, np.ndarray]:

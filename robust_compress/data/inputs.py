@@ -8,7 +8,6 @@ Each shape is compiled, so there are few.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -93,10 +92,8 @@ class Inputs:
     return geometry_ops.smallest(self._canvases, image.shape[-3:-1], name)
 
   def stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
-    """The images of a batch, padded to one canvas."""
-    canvas = self.canvas or max((self.canvas_of(image, "a picture") for image in images), key=math.prod)
-    if all(image.shape[-3:-1] == canvas for image in images):
-      return np.stack(images)
+    """The images of a batch, all padded to one canvas: where batches differ, to that of the first."""
+    canvas = self.canvas or self.canvas_of(images[0], "a picture")
     return np.stack([self.padded(image, canvas) for image in images])
 
   def joined(self, name: str, values: Sequence[np.ndarray]) -> np.ndarray:

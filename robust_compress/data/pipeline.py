@@ -169,7 +169,7 @@ def train_batches(
       image = colour_ops.distorted(image, rng, recipe.colour)
     made = _good(image, picture, source, index, skipped=found != position)
     target = geometry_ops.moved(made.target or {}, geometry, geometry_ops.KEPT)
-    return made._replace(target=target, place=geometry_ops.still(geometry))
+    return made._replace(target=target, place=geometry_ops.still(geometry.crop.size))
 
   def batches(start_step: int = 0) -> Iterator[Batch]:
     positions = range(start_step * n_rows, 2**62 // n_rows * n_rows)
@@ -320,7 +320,7 @@ def _batch(rows: Sequence[Row], source: Source, inputs: Inputs) -> Batch:
     **{name: inputs.joined(name, [target[name] for target in targets]) for name in example},
   }
   if inputs.placed:
-    whole = np.array([*geometry_ops.IDENTITY, *images.shape[-3:-1]], np.float32)
+    whole = geometry_ops.still(images.shape[-3:-1])
     batch["place"] = np.stack([whole if row.place is None else row.place for row in rows])
   return batch
 
