@@ -26,7 +26,7 @@ from robust_compress.specs import nearest
 NETWORKS = {  # (widths, where training starts, steps, learning rate)
   "mbt2018-mean": ("levels=7,n=48,m=160", "start.safetensors", 9000, 6e-4),
   "mbt2018": ("levels=7,n=48,m=160", "start_context.safetensors", 7000, 2e-4),
-  "cheng2020-gmm": ("levels=4,n=64,m=64", "start_mixture.safetensors", 7000, 4e-4),
+  "cheng2020-gmm": ("levels=5,n=48,m=120", "start_mixture.safetensors", 7500, 5e-4),
 }
 
 

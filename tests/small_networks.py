@@ -28,7 +28,7 @@ def small_weights(name: str, levels: int = LEVELS, sign: int = 1) -> pathlib.Pat
   import jax
   import jax.numpy as jnp
 
-  case = CASES.get(name) or CASES["cheng2020-attn"]._replace(foretells="")
+  case = CASES.get(name) or CASES["cheng2020-attn"]._replace(m=16, foretells="")
   options = {"n": case.n, "m": case.m, "levels": levels} | ({} if name in CASES else {"hidden": 20})
   level = {"level": jax.ShapeDtypeStruct((1,), jnp.float32)} if levels else {}
   picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)

@@ -14,9 +14,17 @@ from scipy import special
 
 from robust_compress import convert
 from robust_compress.codecs.learned import tables
-from robust_compress.codecs.learned.networks import LAMBDAS, METRICS, NETWORKS, context, factorized, keys, load_network
+from robust_compress.codecs.learned.networks import (
+  LAMBDAS,
+  METRICS,
+  NETWORKS,
+  context,
+  factorized,
+  keys,
+  layers,
+  load_network,
+)
 from robust_compress.codecs.learned.networks.gaussian import Gaussian, Mixture, quantise
-from robust_compress.codecs.learned.networks.layers import lower_bound
 from robust_compress.types import LevelError, SpecError, WeightsError
 
 GOLDEN = Path(__file__).parent / "golden" / "learned"
@@ -265,6 +273,31 @@ def test_damaged_quantiles_are_told(quantiles, message):
     factorized.distributions(params)
 
 
+# ------------------------------------------------------------------------------------------------------ layers
+
+
+@pytest.mark.parametrize("width", [3, 16])  # all phases at once, and one by one
+def test_a_transposed_convolution_is_its_definition(width):
+  x, kernel = seeded.normal("x", (2, 4, 6, 5)), seeded.normal("kernel", (5, 5, 5, width))
+  bias, exact = seeded.normal("bias", (width,)), np.zeros((2, 12, 16, width))
+  for p, q, u, v in np.ndindex(4, 6, 5, 5):
+    exact[:, 2 * p + u, 2 * q + v] += x[:, p, q] @ kernel[u, v]
+  found = layers.Deconv(width).apply({"params": {"transposed": kernel, "bias": bias}}, x)
+  np.testing.assert_allclose(found, exact[:, 2:10, 2:14] + bias, atol=1e-4)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_large_picture_is_normalised_strip_by_strip_as_at_once(inverse, monkeypatch):
+  gdn, x = layers.GDN(inverse), seeded.normal("x", (2, 48, 5, 4))
+  params = {"beta": 1 + np.abs(seeded.normal("beta", (4,))), "gamma": seeded.normal("gamma", (4, 4))}
+  at_once = gdn.apply({"params": params}, x)
+  monkeypatch.setattr(layers, "_LARGE", 1)
+  by_strips = jax.jit(lambda x: gdn.apply({"params": params}, x))
+  assert "while" in by_strips.lower(x[:1]).as_text()
+  for one, expected in zip(x, at_once):
+    np.testing.assert_allclose(by_strips(one[None])[0], expected, rtol=1e-6)
+
+
 # -------------------------------------------------------------------------------------- Gaussians and mixtures
 
 
@@ -302,7 +335,7 @@ def test_the_mixture_network_gives_distributions():
 
 
 def test_scales_below_the_bound_learn_only_to_grow():
-  grad = jax.grad(lambda x: (lower_bound(x, 1.0) * jnp.asarray([1.0, -1.0, 1.0])).sum())
+  grad = jax.grad(lambda x: (layers.lower_bound(x, 1.0) * jnp.asarray([1.0, -1.0, 1.0])).sum())
   np.testing.assert_array_equal(grad(jnp.asarray([0.5, 0.5, 2.0])), [0, -1, 1])
 
 

@@ -15,7 +15,7 @@ from robust_compress.codecs.learned import container, weights
 from robust_compress.codecs.learned.networks import NETWORKS, load_network
 from robust_compress.types import LevelError, SpecError, WeightsError
 
-NARROW = {name: {"n": 4, "m": 4 if name.startswith("cheng") else 6} for name in NETWORKS}
+NARROW = {name: {"n": 4, "m": 6} for name in NETWORKS}
 NARROW["cheng2020-gmm"]["hidden"] = 10
 
 

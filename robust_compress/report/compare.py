@@ -68,6 +68,11 @@ def _gain(panel: Panel, paired: Paired, choice: str, a: Sample | None, b: Sample
   return Gain(c.test, c.bpp, choice, a, b, c, difference, recovered, paired.mcnemar(b, c, metric))
 
 
+def any_tested(found: Sequence[Gain]) -> bool:
+  """Whether McNemar's test says something of any: not of metrics that no single picture is right or wrong by."""
+  return any(gain.p_value is not None for gain in found)
+
+
 def control_beats_base(panel: Panel) -> bool:
   """Whether more training on originals alone scores higher on originals: then A and B have two honest choices."""
   metric, control = panel.metric, panel.find("control", NONE)

@@ -20,8 +20,10 @@ from robust_compress.store import write_atomic
 
 _RECOVERED = (
   "Recovered is (C − B)/(A − B): the share of what compression costs the model as trained that finetuning brings back; "
-  "a dash where coding costs nothing that can be told from noise. McNemar's p is exact, of C against B."
+  "a dash where coding costs nothing that can be told from noise."
 )
+_TESTED = " McNemar's p is exact, of C against B."
+_FIRST_SEEDS = " McNemar compares the first training seeds."
 _CHEAPEST = (
   "A setting counts when it and every dearer one measured stay within the loss. 'Interval too': from which setting on "
   "the whole paired 95 % interval of the loss does. Interpolated: where the curve crosses the bound. Settings measured "
@@ -212,8 +214,8 @@ def _gains(panel: Panel, everything: Sequence[Panel], findings: _Findings, direc
     text = "Finetuning on originals alone beats the base model on originals, so both choices of A and B are shown. "
     choice = element("p", text, summary.choice_text(panel, everything))
   one = tables.gain_table(findings.gains, panel)
-  seeds = " McNemar compares the first training seeds." if panel.n_seeds > 1 else ""
-  note = element("p", _RECOVERED + seeds, class_="note")
+  tested = _TESTED + _FIRST_SEEDS * (panel.n_seeds > 1) if compare.any_tested(findings.gains) else ""
+  note = element("p", _RECOVERED + tested, class_="note")
   return _headed(one.caption, choice, figure, page.table(one), note)
 
 

@@ -47,22 +47,24 @@ def p_text(p: float | None) -> str:
 
 
 def gain_table(gains: Sequence[Gain], panel: Panel) -> Table:
-  """C − B, recovered share and McNemar; twice where control weights are a better base. Other pictures are said so."""
+  """C − B, recovered share and, of metrics that are right or wrong on a picture, McNemar; twice where control weights
+  are a better base. Other pictures are said so."""
   metric, both = panel.metric, any(gain.choice == "control" for gain in gains)
+  tested = compare.any_tested(gains)
   columns = [("codec", False), ("setting", False), ("bpp", True), ("A", True), ("B", True), ("C", True)]
   columns += [
     (f"C − B ({metric.step})", True),
     ("95 %", True),
     ("recovered", True),
     ("95 %", True),
-    ("McNemar p", True),
   ]
+  columns += [("McNemar p", True)] * tested
   body = []
   for g in compare.by_rate(list(gains)):
     a, b, c = (metric.text(sample.value(metric.name)) if sample else "–" for sample in (g.a, g.b, g.c))
     row = (names.codec_title(g.test), names.setting_text(g.test), names.bpp_text(g.bpp), a, b, c)
     difference = (("other pictures", "missing"), "") if g.difference is None else estimate_cells(g.difference, metric)
-    row += (*difference, *_share(g.recovered), p_text(g.p_value))
+    row += (*difference, *_share(g.recovered)) + (p_text(g.p_value),) * tested
     body.append(((f"A and B from {g.choice} weights",) if both else ()) + row)
   columns = [("base", False)] * both + columns
   apart = "Other pictures: B and C were measured over different ones (some were skipped), and are not compared."

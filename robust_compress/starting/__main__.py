@@ -20,9 +20,9 @@ from robust_compress.codecs.learned.networks import keys
 from robust_compress.data.picture_folders import pictures
 from robust_compress.starting import residual, strided
 from robust_compress.starting.context import with_context
-from robust_compress.types import DataError, RobustCompressError, SpecError
+from robust_compress.types import DataError, RobustCompressError
 
-WIDTHS = {"mbt2018-mean": (48, 160), "cheng2020-gmm": (64, 64)}  # n and m of the small networks that are trained here
+STARTS = {"mbt2018-mean": (strided.start, 160), "cheng2020-gmm": (residual.start, 120)}  # and the m trained here
 SIDE = 64  # of the windows that are looked at
 N_WINDOWS, N_MEASURED = 1500, 200  # of which components are taken; on which features are measured
 PATIENCE = 100  # draws for each picture, before a window must have been found
@@ -42,10 +42,10 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser("robust_compress.starting", description="Weights to start from, made of pictures.")
   parser.add_argument("folders", nargs="+")
   kind = parser.add_mutually_exclusive_group()
-  kind.add_argument("--network", choices=WIDTHS, default="mbt2018-mean", help="what starts from principal components")
+  kind.add_argument("--network", choices=STARTS, default="mbt2018-mean", help="what starts from principal components")
   kind.add_argument("--mean", metavar="FILE", help="weights of mbt2018-mean, for a start of mbt2018")
-  parser.add_argument("--n", type=int, help="channels of the transforms: 48, of cheng2020-gmm 64")
-  parser.add_argument("--m", type=int, help="channels of y: 160, of cheng2020-gmm as many as n")
+  parser.add_argument("--n", type=int, default=48, help="channels of the transforms: 48")
+  parser.add_argument("--m", type=int, help="channels of y: 160, of cheng2020-gmm 120")
   parser.add_argument("--output", required=True, metavar="FILE", help="a .safetensors file")
   return parser
 
@@ -53,12 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 def _start(args: argparse.Namespace) -> dict[str, np.ndarray]:
   if args.mean:
     return with_context(weights.load("mbt2018-mean", args.mean), windows(args.folders, N_MEASURED))
-  n, m = (given or width for given, width in zip((args.n, args.m), WIDTHS[args.network]))
-  if args.network == "mbt2018-mean":
-    return strided.start(windows(args.folders, N_WINDOWS), n, m)
-  if args.m not in (None, n):
-    raise SpecError(f"cheng2020-gmm: y has as many channels as the transforms; leave --m={args.m} out")
-  return residual.start(windows(args.folders, N_WINDOWS), n)
+  start, m = STARTS[args.network]
+  return start(windows(args.folders, N_WINDOWS), args.n, args.m or m)
 
 
 def windows(folders: Sequence[str], n: int, seed: int = 0) -> np.ndarray:

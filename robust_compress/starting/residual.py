@@ -19,40 +19,46 @@ from robust_compress.starting.context import LIFT, entropy_parameters, passing
 from robust_compress.starting.layers import known_sizes, nearly_linear, noise
 from robust_compress.types import SpecError
 
-STEP = 1 / 5  # of rounding at the middle level: of four, and so coarser than that of mbt2018-mean's seven
+STEP = 1 / 6  # of rounding at the middle level: of five, and so coarser than that of mbt2018-mean's seven
 NOISE = 0.02  # of the usual random kernels: there are several on every way, and they add up
 CLEAR = 4  # standard deviations that blocks are lifted by: nearly all then lie where leaky ReLU is linear
 SHUT = -4.0  # logit of attention: it lets through 2 %
 SPREADS = (0.5, 1.0, 2.0)  # of the mixture's scales
 LEAST = 0.1  # added to the sizes of channels, by which others are divided
 DOWN, UP = (0, 2, 5, 7), (9, 7, 4, 2)  # layers of g_a and g_s that each stage is held by
+WIDE = (("g_a", 8), ("g_s", 0), ("g_s", 1))  # layers of m channels; the others have n
 RESIDUAL = (("g_a", (1, 4, 6)), ("g_s", (1, 3, 6, 8)))
 ATTENTION = (("g_a", (3, 8)), ("g_s", (0, 5)))
 
 
-def start(pictures: np.ndarray, n: int, seed: int = 0) -> dict[str, np.ndarray]:
+def start(pictures: np.ndarray, n: int, m: int, seed: int = 0) -> dict[str, np.ndarray]:
   """float[b 16·i 16·j 3] pictures in 0…1 to arrays {'params/g_a/layers_0/conv1/kernel': …}.
 
+  Args:
+    n, m: channels of the transforms, and of y.
+
   Raises:
-    SpecError: an n which the hidden layers of the mixture have no room for.
+    SpecError: an m which the hidden layers of the mixture have no room for.
   """
-  if not 2 <= n <= GaussianMixture.hidden // 2:
-    raise SpecError(f"cheng2020-gmm(n={n}): expected 2 to {GaussianMixture.hidden // 2} channels to start with")
+  if not 2 <= m <= GaussianMixture.hidden // 2:
+    raise SpecError(f"cheng2020-gmm(m={m}): expected 2 to {GaussianMixture.hidden // 2} channels to start with")
   rng, found = np.random.default_rng(seed), {}
-  for i, stage in enumerate(stages(pictures, (n,) * 4, STEP)):
+  for i, stage in enumerate(stages(pictures, (n, n, n, m), STEP)):
     found |= (_down if i < 3 else _last_down)(rng, stage, f"params/g_a/layers_{DOWN[i]}")
     found |= (_up if i else _subpixel)(rng, stage, f"params/g_s/layers_{UP[i]}")
-  for block in _paths(RESIDUAL):
-    found |= {f"{block}/conv{i}/kernel": _small(rng, 3, 3, n, n) for i in (1, 2)}
-  for attention in _paths(ATTENTION):
+  for block, width in _blocks(RESIDUAL, n, m):
+    found |= {f"{block}/conv{i}/kernel": _small(rng, 3, 3, width, width) for i in (1, 2)}
+  for attention, width in _blocks(ATTENTION, n, m):
     gate = f"{attention}/conv_b/layers_3"
-    found |= {f"{gate}/kernel": _small(rng, 1, 1, n, n), f"{gate}/bias": np.full(n, SHUT, np.float32)}
+    found |= {f"{gate}/kernel": _small(rng, 1, 1, width, width), f"{gate}/bias": np.full(width, SHUT, np.float32)}
   sizes = stage.sizes() + LEAST
   return found | _mixture(rng, sizes) | known_sizes(rng, "layers_8", 3, n, sizes)
 
 
-def _paths(layers: tuple[tuple[str, tuple[int, ...]], ...]) -> list[str]:
-  return [f"params/{name}/layers_{i}" for name, numbers in layers for i in numbers]
+def _blocks(layers: tuple[tuple[str, tuple[int, ...]], ...], n: int, m: int) -> list[tuple[str, int]]:
+  """(path, width) of such layers."""
+  places = [(name, i) for name, numbers in layers for i in numbers]
+  return [(f"params/{name}/layers_{i}", m if (name, i) in WIDE else n) for name, i in places]
 
 
 def _small(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -82,10 +88,10 @@ def _last_down(rng: np.random.Generator, stage: Stage, path: str) -> dict[str, n
 
 def _up(rng: np.random.Generator, stage: Stage, path: str) -> dict[str, np.ndarray]:
   """`ResidualUp`: its skip rotates back."""
-  n, c = stage.width, stage.channels
+  c = stage.channels
   found = _subpixel(rng, stage, f"{path}/upsample")
-  found[f"{path}/conv/kernel"] = _small(rng, 3, 3, n, c)
-  found[f"{path}/subpel_conv/layers_0/kernel"] = stage.step * _small(rng, 3, 3, n, 4 * c)
+  found[f"{path}/conv/kernel"] = _small(rng, 3, 3, c, c)
+  found[f"{path}/subpel_conv/layers_0/kernel"] = stage.step * _small(rng, 3, 3, stage.width, 4 * c)
   return found | nearly_linear(f"{path}/igdn", c)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Iterator
 from typing import Any
 
 import constriction
@@ -67,12 +66,13 @@ class Encoder:
     check_indexes(indexes, len(tables))
     if len(symbols) != len(indexes):
       raise CodecError(f"{len(symbols)} symbols with {len(indexes)} indexes; expected one each")
-    bins = symbols.astype(np.int32) - tables.offsets[indexes]
-    escape = tables.lengths[indexes] - 1
+    bins = symbols.astype(np.int32) - tables.offsets.take(indexes)
+    escape = tables.lengths.take(indexes) - 1
     is_outside = (bins < 0) | (bins >= escape)
-    inside = np.where(is_outside, escape, bins)
-    for where, model in _runs(indexes, tables):
-      self._coder.encode(inside[where], model)
+    order, runs = _runs(indexes, tables)
+    inside = np.where(is_outside, escape, bins).take(order)
+    for run, model in runs:
+      self._coder.encode(inside[run], model)
     if is_outside.any():
       self._put_escaped(bins[is_outside], escape[is_outside])
 
@@ -114,14 +114,16 @@ class Decoder:
   def get(self, indexes: np.ndarray, tables: Tables) -> np.ndarray:
     """The next int32[n] symbols. Arguments and errors as those of `decode`."""
     check_indexes(indexes, len(tables))
-    bins = np.empty(len(indexes), np.int32)
-    for where, model in _runs(indexes, tables):
-      bins[where] = self._decode(model, len(where))
-    escape = tables.lengths[indexes] - 1
+    order, runs = _runs(indexes, tables)
+    found, bins = np.empty((2, len(indexes)), np.int32)
+    for run, model in runs:
+      found[run] = self._decode(model, run.stop - run.start)
+    bins[order] = found
+    escape = tables.lengths.take(indexes) - 1
     is_outside = bins >= escape
     if is_outside.any():
       bins[is_outside] = self._escaped(escape[is_outside])
-    symbols = bins + tables.offsets[indexes]
+    symbols = bins + tables.offsets.take(indexes)
     if np.abs(symbols).max(initial=0) > MAX_SYMBOL:
       raise CodecError(f"a coded string holds a symbol over {MAX_SYMBOL}; it is damaged, or not of these weights")
     return symbols
@@ -157,15 +159,14 @@ def fingerprint() -> str:
 # --------------------------------------------------------------------------------------------------- parts
 
 
-def _runs(indexes: np.ndarray, tables: Tables) -> Iterator[tuple[np.ndarray, Any]]:
-  """Which symbols are of one row, in their order, and constriction's model of it."""
+def _runs(indexes: np.ndarray, tables: Tables) -> tuple[np.ndarray, list[tuple[slice, Any]]]:
+  """(order that puts symbols of one row side by side, where each row's lie in it and constriction's model of it)."""
   order = np.argsort(indexes.astype(np.min_scalar_type(len(tables))), kind="stable")  # by radix up to 16 bits
-  ends = np.cumsum(np.bincount(indexes, minlength=len(tables)))
-  models, start = _models(tables), 0
-  for row, end in enumerate(ends.tolist()):
-    if end > start:
-      yield order[start:end], models[row]
-    start = end
+  counts = np.bincount(indexes)
+  rows, models = np.flatnonzero(counts), _models(tables)
+  ends = np.cumsum(counts.take(rows)).tolist()
+  runs = map(slice, [0, *ends], ends)
+  return order, [(run, models[row]) for run, row in zip(runs, rows.tolist())]
 
 
 @functools.lru_cache(maxsize=16)

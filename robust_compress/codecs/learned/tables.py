@@ -166,10 +166,10 @@ def gaussian_indexes(scales: np.ndarray) -> np.ndarray:
   Raises CodecError for scales that are not finite or not positive.
   """
   scales = np.asarray(scales, np.float32)
-  if not (scales > 0).all() or not np.isfinite(scales).all():
+  if scales.size and not 0 < scales.min() <= scales.max() < np.inf:  # as NaN, which min and max hand on
     raise CodecError("an entropy model gave a scale that is not positive or not finite; are these its weights?")
-  index = _FIRST_INDEX[scales.view(np.uint32) >> 16]
-  return index + (scales > _UPPER_SCALE[index])
+  index = _FIRST_INDEX.take(scales.view(np.uint32) >> 16)
+  return index + (scales > _UPPER_SCALE.take(index))
 
 
 # ------------------------------------------------------------------------------------------------ other rows

@@ -129,9 +129,9 @@ def _fitted(network: str, arrays: Mapping[str, np.ndarray], name: str) -> Loaded
 
 def _widths(network: str, arrays: Mapping[str, np.ndarray], name: str) -> dict[str, int]:
   """How to build the network, by the first axes of some arrays."""
-  is_cheng = network.startswith("cheng2020")
-  read = {"n": "g_a.0.conv1.weight" if is_cheng else "g_a.0.weight", "levels": "gain_y.log_gain"}
-  read |= {"m": read["n"] if is_cheng else "g_a.6.weight"}
+  is_attentive = network in ("cheng2020-attn", "cheng2020-gmm")
+  read = {"n": "g_a.0.conv1.weight" if network.startswith("cheng2020") else "g_a.0.weight"}
+  read |= {"m": "g_a.7.weight" if is_attentive else "g_a.6.weight", "levels": "gain_y.log_gain"}
   read |= {"hidden": "entropy_parameters.0.weight"} if network == "cheng2020-gmm" else {}
   load_network(network)
   found = {part: np.shape(arrays[key])[:1] for part, key in read.items() if key in arrays}
