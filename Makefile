@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 KIT ?= ../shared/kit
+STANDARD := jpeg@[5..95:10],webp@[5..95:10],avif@[10..90:20],jpeg2000@[25..42.5:2.5],bpg(chroma=444)@[12..47:5],bpg@[22..47:5]
+LEARNED := jpeg@[5..95:10],webp@[5..95:10],mbt2018-mean@[1..7:1],mbt2018@[1..7:1],cheng2020-gmm@[1..5:1]
 LOCK := requirements/$(shell $(PYTHON) -c "import sys; print('py3%d' % min(sys.version_info.minor, 13))").txt
 INSTALLED := $(VENV)/.installed
 
@@ -35,10 +37,14 @@ lint: $(INSTALLED)  ## ruff (lint and format) and pyright (the numpy-only module
 kit: $(INSTALLED)  ## The README's real-input studies, with the reality kit at KIT=../shared/kit.
 	@test -d $(KIT) || { echo "no reality kit at $(KIT); give its folder: make kit KIT=…"; exit 1; }
 	$(BIN)/python -m pip install --quiet --requirement requirements/torch.txt
-	$(BIN)/robust-compress run --config=configs/imagenet_samples_kit.py --config.data_dir=$(KIT) --workdir=runs/imagenet_samples_kit
+	for study in imagenet_samples camvid coco128x; do \
+	  $(BIN)/robust-compress run --config=configs/$${study}_kit.py --config.data_dir=$(KIT) --workdir=runs/$${study}_kit || exit 1; \
+	done
 	for model in squeezenet mobilenet_v2 nano; do \
 	  $(BIN)/robust-compress run --config=configs/imagenette_kit.py:$$model --config.data_dir=$(KIT) --workdir=runs/imagenette_kit_$$model || exit 1; \
 	done
+	$(BIN)/robust-compress rd "--codecs=$(STANDARD)" --pictures=$(KIT)/kodak --output=runs/kodak_rd
+	$(BIN)/robust-compress rd "--codecs=$(LEARNED)" --published=bpg,mbt2018-mean,mbt2018,cheng2020-gmm --pictures=$(KIT)/kodak --output=runs/kodak_learned_rd
 
 tfc: .venv-tfc/.installed  ## TensorFlow Compression in .venv-tfc: the second entropy coder of learned codecs.
 

@@ -75,17 +75,11 @@ class Predictor:
 
 
 def foreign(call: Callable[[np.ndarray], Any], task: Task) -> Predict:
-  """A function uint8[b h w 3] -> outputs of any framework (for classification logits[b k]), as a `predict`.
-
-  Where it answers with a mapping, that is predictions already: {'top1': int[b], 'top5': int[b 5]}.
-  """
+  """A function uint8[b h w 3] -> outputs of any framework (`models/callable.py`), as a `predict`."""
   from_outputs = jax.jit(task.predict)
 
   def predict(batch: Batch) -> Arrays:
-    answer = call(batch["image"])
-    if isinstance(answer, Mapping):
-      return answer
-    return from_outputs(np.asarray(answer), parallel.device_part(batch))
+    return from_outputs(jax.tree.map(np.asarray, call(batch["image"])), parallel.device_part(batch))
 
   return predict
 

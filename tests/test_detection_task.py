@@ -207,6 +207,11 @@ def test_pictures_with_different_numbers_of_detections_make_targets():
   assert truth["box_areas"].tolist() == [[1600, 1600], [0, 0], [1600, 0]]
 
 
+def test_a_detection_without_area_is_no_object_to_be_found_again():
+  flat = {"boxes": np.float32([[[5, 0, 5, 40], [0, 0, 40, 40]]]), "scores": np.ones((1, 2)), "labels": np.ones((1, 2))}
+  assert TASK.as_targets(flat)["box_labels"].tolist() == [[-1, 1]]
+
+
 def test_evaluation_against_labels_and_itself():
   pictures = detection_cases.pictures("difficult")[:11]
   found = predictions(pictures)

@@ -106,7 +106,7 @@ def test_what_a_function_must_have_is_said(my_module):
   [
     (np.zeros(6), r"answers 6 pictures by shape \(6,\); expected one row of logits each"),
     (np.zeros((5, 10)), r"by shape \(5, 10\)"),
-    ({"top1": np.zeros(6)}, r"predictions of classification lack \['top5'\]"),
+    ({"top1": np.zeros(6)}, r"answers of classification lack top5"),
     ({"top1": np.zeros(6), "top5": np.zeros((5, 6))}, r"top5 has shape \(5, 6\); expected 6 rows"),
   ],
 )
@@ -114,6 +114,53 @@ def test_answers_of_another_shape_are_refused(answer, complaint):
   model = models.from_callable(lambda image: answer, InputSpec((32, 32), None), "mine")
   with pytest.raises(SpecError, match=complaint):
     model.call(pictures()["image"])
+
+
+BOXES = {"boxes": np.zeros((6, 3, 4)), "scores": np.zeros((6, 3)), "labels": np.zeros((6, 3), int)}
+
+
+@pytest.mark.parametrize(
+  ("task", "answer", "complaint"),
+  [
+    ("segmentation", np.zeros((6, 11, 32, 32)), r"logits \[6, 11, 32, 32\]; expected \[b h w k\].*put classes last"),
+    ("segmentation", {"logits": np.zeros((6, 8, 8, 11))}, "as large as the pictures.*scale smaller logits up"),
+    ("segmentation", {"out": np.zeros((6, 32, 32, 11))}, "answers out; answers of segmentation lack logits"),
+    ("detection", np.zeros((6, 3, 4)), "by an array; expected of detection a mapping of boxes, scores, labels"),
+    ("detection", {"boxes": BOXES["boxes"]}, "answers of detection lack scores, labels"),
+    ("detection", BOXES | {"scores": np.zeros((6, 3, 1))}, r"scores has shape \(6, 3, 1\); expected 6 rows and 2 axes"),
+  ],
+)
+def test_dense_answers_of_another_shape_are_refused(task, answer, complaint):
+  model = models.from_callable(lambda image: answer, InputSpec((32, 32), None), "mine", task=task)
+  with pytest.raises(SpecError, match=complaint):
+    model.call(pictures()["image"])
+
+
+def test_a_detector_of_another_framework_answers_in_pixels_of_its_input():
+  """Which are half as long here as those of the view."""
+  task = load_task("detection")
+  boxes = np.float32([[[4, 6, 20, 30]]])
+  model = models.from_callable(
+    lambda image: {"boxes": boxes, "scores": np.ones((1, 1)), "labels": np.ones((1, 1), int), "masks": None},
+    InputSpec((32, 32), None),
+    "mine",
+    task="detection",
+  )
+  place = np.float32([[0, 0, 2, 2, 32, 32]])  # y x of the input's corner in the view, scales, extent of the input
+  batch = {"image": pictures()["image"][:1], "place": place, "size": np.int32([[64, 64]])}
+  found = evaluate.foreign(model.call, task)(batch)
+  np.testing.assert_allclose(found["boxes"], 2 * boxes)
+
+
+def test_a_segmenter_of_another_framework_answers_by_logits_of_its_input():
+  truth = seeded.normal("truth", (2, 32, 32, 5)).argmax(-1).astype(np.uint8)
+  model = models.from_callable(lambda image: np.eye(5)[truth], InputSpec((32, 32), None), "mine", task="segmentation")
+  batch = {"image": pictures()["image"][:2], "segmentation": truth, "size": np.int32([[32, 32]] * 2)}
+  batch["place"] = np.float32([[0, 0, 1, 1, 32, 32]] * 2)
+  task = load_task("segmentation")
+  found = {name: np.asarray(value) for name, value in evaluate.foreign(model.call, task)(batch).items()}
+  records = task.statistics(found, batch)
+  assert task.compute({"pixels": np.stack([record["pixels"] for record in records])})["mIoU"] == 1
 
 
 def test_a_study_measures_a_function_and_refuses_to_train_it(my_module, tmp_path):

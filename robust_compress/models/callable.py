@@ -1,16 +1,20 @@
 """A network of another framework as a model: any function of pictures is measured without being ported.
 
-    predict: uint8[b h w 3] ──▶ logits float[b k], or predictions {'top1': int[b], 'top5': int[b 5]}
+    predict: uint8[b h w 3] ──▶ classification   logits float[b k], or {'top1': int[b], 'top5': int[b 5]}
+                                segmentation     logits float[b h w k], as large as the pictures
+                                detection        {'boxes': float[b n 4], 'scores': float[b n], 'labels': int[b n]}
 
-It does its own normalisation and holds its own weights, so it can be measured (baseline, shifted, relative) and not
-trained. In a config it is named 'package.module:attribute', where the attribute is what `from_callable` returns, a
-function with an attribute `input`, or a function without arguments that returns either.
+Boxes are x0 y0 x1 y1 in pixels of what the function was given, best first; a label of -1 fills up the rows of pictures
+with fewer. What becomes of them in the view is the task's business (`Task.predict`). A function does its own
+normalisation and holds its own weights, so it can be measured (baseline, shifted, relative) and not trained. In a
+config it is named 'package.module:attribute', where the attribute is what `from_callable` returns, a function with an
+attribute `input`, or a function without arguments that returns either.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +22,12 @@ import numpy as np
 from robust_compress.types import InputSpec, ModelSpec, SpecError, TrainError, Weights
 
 Predict = Callable[[np.ndarray], Any]
-PREDICTIONS = {"classification": {"top1", "top5"}}  # what a function may answer in place of network outputs, by task
+NAMES = {  # in answers that are mappings, by task, and the axes of each behind the first
+  "classification": {"top1": 0, "top5": 1},
+  "detection": {"boxes": 2, "scores": 1, "labels": 1},
+  "segmentation": {"logits": 3},
+}
+LOGITS = {"classification": 2, "segmentation": 4}  # axes of bare ones; of another task, at least two
 
 
 def from_callable(
@@ -33,7 +42,7 @@ def from_callable(
   """A function as a model that `evaluate` takes.
 
   Args:
-    predict: pictures uint8[b h w 3] of `input.size` to logits[b k] or predictions; numpy or what numpy can read.
+    predict: pictures uint8[b h w 3] of `input.size` to what the head of this file says; numpy or what numpy can read.
     input: evaluation geometry. Mean and std say nothing here: `predict` gets the pictures as they are.
     classes: class list of the outputs, such as 'imagenet1k'; 'source': those of the data, in their order.
     version: of the weights, such as a date or a hash. It stands in every row, so change it when they change.
@@ -41,7 +50,7 @@ def from_callable(
   name = name or f"{predict.__module__}:{predict.__qualname__}"
 
   def call(image: np.ndarray) -> Any:
-    return _checked(predict(image), len(image), name, task)
+    return _checked(predict(image), image.shape[:3], name, task)
 
   def build(**_: Any) -> NoReturn:
     raise not_trainable(name)
@@ -92,17 +101,43 @@ def _takes_nothing(function: Callable) -> bool:
   return True
 
 
-def _checked(outputs: Any, n: int, name: str, task: str) -> Any:
-  """Outputs as numpy, one row a picture. Raises SpecError for anything else."""
-  if not isinstance(outputs, Mapping):
-    array = np.asarray(outputs)
-    if array.ndim < 2 or len(array) != n:
-      raise SpecError(f"model {name!r} answers {n} pictures by shape {array.shape}; expected one row of logits each")
-    return array
-  arrays = {key: np.asarray(value) for key, value in outputs.items()}
-  missing = sorted(PREDICTIONS.get(task, set()) - arrays.keys())
+def _checked(outputs: Any, shape: tuple[int, int, int], name: str, task: str) -> Any:
+  """Outputs for pictures of [b h w] as numpy. Raises SpecError for anything that is not of the task."""
+  if isinstance(outputs, Mapping):
+    outputs = _named(outputs, shape[0], name, task)
+    logits = outputs.get("logits")
+  else:
+    outputs = logits = np.asarray(outputs)
+    n_axes = LOGITS.get(task, outputs.ndim)
+    if task not in LOGITS and task in NAMES:
+      raise SpecError(f"model {name!r} answers by an array; expected of {task} a mapping of {_list(NAMES[task])}")
+    if outputs.ndim < 2 or outputs.ndim != n_axes or len(outputs) != shape[0]:
+      raise SpecError(
+        f"model {name!r} answers {shape[0]} pictures by shape {outputs.shape}; expected one row of logits each"
+      )
+  if task == "segmentation" and logits.shape[:3] != shape:
+    raise SpecError(
+      f"model {name!r} answers pictures {list(shape)} by logits {list(logits.shape)}; expected [b h w k] as large as "
+      "the pictures: put classes last, and scale smaller logits up (bilinear, align_corners=False)"
+    )
+  return outputs
+
+
+def _named(outputs: Mapping[str, Any], n: int, name: str, task: str) -> dict[str, np.ndarray]:
+  """What the task reads of a mapping; of a task of the user's own, all."""
+  names = NAMES.get(task)
+  missing = [] if names is None else [key for key in names if key not in outputs]
   if missing:
-    raise SpecError(f"model {name!r} answers {', '.join(arrays) or 'nothing'}; predictions of {task} lack {missing}")
-  if wrong := [key for key, array in arrays.items() if array.shape[:1] != (n,)]:
-    raise SpecError(f"model {name!r}: {wrong[0]} has shape {arrays[wrong[0]].shape}; expected {n} rows")
+    raise SpecError(f"model {name!r} answers {_list(outputs) or 'nothing'}; answers of {task} lack {_list(missing)}")
+  arrays = {key: np.asarray(outputs[key]) for key in names or outputs}
+  for key, array in arrays.items():
+    if array.shape[:1] != (n,) or (names and array.ndim != 1 + names[key]):
+      raise SpecError(
+        f"model {name!r}: {key} has shape {array.shape}; expected {n} rows"
+        + (f" and {1 + names[key]} axes" if names else "")
+      )
   return arrays
+
+
+def _list(names: Iterable[str]) -> str:
+  return ", ".join(names)

@@ -76,7 +76,12 @@ class Classification:
     return batch
 
   def predict(self, outputs: Any, batch: Arrays) -> Arrays:
-    """{'top1': int32[b], 'top5': int32[b 5]}, best first; of equal logits the lower class, of absent classes -1."""
+    """{'top1': int32[b], 'top5': int32[b 5]}, best first; of equal logits the lower class, of absent classes -1.
+
+    A foreign function may say as much itself, in place of logits[b k].
+    """
+    if isinstance(outputs, Mapping):
+      return {name: jnp.asarray(outputs[name]).astype(jnp.int32) for name in ("top1", "top5")}
     n_classes = outputs.shape[-1]
     _, best = jax.lax.top_k(outputs.astype(jnp.float32), min(5, n_classes))
     best = jnp.pad(best.astype(jnp.int32), ((0, 0), (0, max(5 - n_classes, 0))), constant_values=-1)

@@ -65,13 +65,14 @@ class Detection(Unmixed):
   def as_targets(self, predictions: Arrays, score: float = 0.5) -> dict[str, np.ndarray]:
     """Detections of at least `score` as the objects that there are (Reich 2024): target 'self(score=0.5)'.
 
-    The default suits softmax scores; detectors of sigmoid scores, such as DDOD, reach less and want a lower one.
+    Those without area are left out, as objects without are: nothing could find them again. The default suits softmax
+    scores; detectors of sigmoid scores, such as DDOD, reach less and want a lower one.
     """
     boxes, scores, labels = (
       _dense(predictions[name], fill) for name, fill in (("boxes", 0), ("scores", 0), ("labels", -1))
     )
-    labels = np.where(scores >= score, labels, -1).astype(np.int32)
     areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    labels = np.where((scores >= score) & (areas > 0), labels, -1).astype(np.int32)
     return {"boxes": boxes, "box_labels": labels, "box_areas": areas, "box_kinds": np.zeros(labels.shape, np.uint8)}
 
   def statistics(self, predictions: Arrays, targets: Arrays) -> list[dict[str, np.ndarray]]:
