@@ -181,6 +181,18 @@ def test_a_view_of_one_size_needs_no_more_than_its_canvas():
   assert batch["segmentation"].shape == (5, 30, 50)
 
 
+def test_asis_refuses_a_picture_that_the_canvas_of_the_first_would_hold():
+  """Else no more than the first's size of its segmentation would be scored."""
+  alike, unlike = Boxed(), Boxed()
+  alike.SIZES, unlike.SIZES = ((40, 60),) * 5, ((40, 60), (44, 62))
+  for source in (alike, unlike):
+    source.clips = [photo(*size) for size in source.SIZES]
+  [batch] = pipeline.eval_batches(alike, SMALL, View(input="asis"), 5)
+  assert (batch["image"].shape, batch["segmentation"].shape) == ((5, 48, 64, 3), (5, 40, 60))
+  with pytest.raises(DataError, match=r"0001\.png: the picture is 62x44 and picture/0000\.png is 60x40; input=asis"):
+    list(pipeline.eval_batches(unlike, SMALL, View(input="asis"), 2))
+
+
 @pytest.mark.parametrize("recipe", [
   Recipe(steps=1, batch_size=5, crop_scale=None), Recipe(steps=1, batch_size=5, jitter=(0.6, 2.0), colour=1.0),
   Recipe(steps=1, batch_size=5, crop_scale=(0.5, 1.0)),

@@ -110,7 +110,7 @@ class Inputs:
   def check(self, clip: Clip, id: str) -> None:
     if self._view.input == "asis" and self._first and not self._fits(clip.shape[1:3]):
       raise DataError(
-        f"{id}: the picture is {clip.shape[2]}x{clip.shape[1]} and {self._first} is {self.size[1]}x{self.size[0]}; "
+        f"{id}: the picture is {clip.shape[2]}x{clip.shape[1]} and {self._first} is {self._seen[1]}x{self._seen[0]}; "
         "input=asis needs one size. Use input=model, or a view that ends in one, such as resize=256,crop=224"
       )
     if self._input.clips and len(clip) != self._n_frames:
@@ -120,11 +120,8 @@ class Inputs:
       )
 
   def _fits(self, size: Size) -> bool:
-    if self._cut:
-      return True
-    if self._input.fit == "pad":
-      return size[0] <= self.size[0] and size[1] <= self.size[1]
-    return size == self.size
+    """Not whether a canvas holds it: segmentations of a batch are joined on the one size that the codec sees."""
+    return self._cut or size == self._seen
 
 
 def _size_of(view: View) -> Size | None:
