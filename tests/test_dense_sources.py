@@ -251,6 +251,15 @@ def test_wrong_lines_of_yolo_are_named(yolo, line, message):
     sources.open_source("yolo(path=toys,classes=names.txt):train", yolo(a=f"0 0.5 0.5 0.1 0.1\n{line}\n"))
 
 
+@pytest.mark.parametrize(("classes", "label"), [("coco91", 0), ("coco91", 12), ("gap.txt", 1)])
+def test_an_object_of_a_class_without_a_name_is_refused(yolo, classes, label):
+  """Texts that count from 0 with a list that counts from 1; a line of the list left empty."""
+  data_dir = yolo(a=f"2 0.5 0.5 0.1 0.1\n{label} 0.5 0.5 0.1 0.1\n")
+  (data_dir / "toys/gap.txt").write_text("ball\n\nkite\n")
+  with pytest.raises(DataError, match=rf"train/a\.txt, line 2: class {label} has no name in .*: coco80 from 0"):
+    sources.open_source(f"yolo(path=toys,classes={classes}):train", data_dir)
+
+
 @pytest.mark.parametrize(
   ("data", "error", "message"),
   [
@@ -424,6 +433,17 @@ def test_wrong_masks_are_named(street, values, message):
   mask(street / "street/trainannot/a.png", values)
   with pytest.raises(DataError, match=rf"a\.png.*{message}" if "is 16x12" not in message else message):
     sources.open_source(CAMVID, street).target(0)
+
+
+def test_pixels_of_a_class_without_a_name_are_refused(street):
+  (street / "street/names.txt").write_text("sky\n\nroad\n")
+  source = sources.open_source(CAMVID.replace("camvid11", "names.txt"), street)
+  with pytest.raises(DataError, match=r"a\.png: label 1 is of a class without a name, one of 3; .*by ignore="):
+    labels.RelabelledSource(source, ("road", "sky")).target(0)
+  ignored = sources.open_source(CAMVID.replace("camvid11", "names.txt").replace("=11", "=1"), street)
+  mask(street / "street/trainannot/a.png", STREET % 3)
+  found = labels.RelabelledSource(ignored, ("road", "sky")).target(0)["segmentation"]
+  np.testing.assert_array_equal(found, np.array([1, IGNORED, 0])[STREET % 3])
 
 
 def test_a_damaged_mask_is_named(street):

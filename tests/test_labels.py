@@ -98,7 +98,7 @@ def test_labels_of_voc_and_coco_meet():
 
 def test_labels_of_boxes_are_mapped_and_none_stays_none():
   source = labels.RelabelledSource(
-    Placed(("cat", "", "dog"), box_labels=np.array([2, 0, 1, -1], np.int32)), ("dog", "", "cat")
+    Placed(("cat", "", "dog"), box_labels=np.array([2, 0, -1, -1], np.int32)), ("dog", "", "cat")
   )
   mapped = source.target(0)["box_labels"]
   assert (mapped.tolist(), mapped.dtype) == ([0, 2, -1, -1], np.int32)
@@ -107,12 +107,30 @@ def test_labels_of_boxes_are_mapped_and_none_stays_none():
 
 
 def test_labels_of_pixels_are_mapped_and_what_does_not_count_stays_so():
-  given = np.array([[0, 1, 2], [255, 2, 0]], np.uint8)
+  given = np.array([[0, 0, 2], [255, 2, 0]], np.uint8)
   source = labels.RelabelledSource(Placed(("road", "", "sky"), segmentation=given), ("sky", "road"))
   mapped = source.target(0)["segmentation"]
-  assert (mapped.tolist(), mapped.dtype) == ([[1, 255, 0], [255, 0, 1]], np.uint8)
+  assert (mapped.tolist(), mapped.dtype) == ([[1, 1, 0], [255, 0, 1]], np.uint8)
   with pytest.raises(DataError, match="label 2 is out of range"):
     labels.RelabelledSource(Placed(("sky", "road"), segmentation=given), ("sky", "road", "sea")).target(0)
+
+
+@pytest.mark.parametrize(
+  "target",
+  [
+    {"label": np.int32(1)},
+    {"box_labels": np.array([2, 1, -1], np.int32)},
+    {"segmentation": np.array([[0, 255], [1, 2]], np.uint8)},
+  ],
+  ids=lambda target: next(iter(target)),
+)
+def test_an_example_of_a_class_without_a_name_is_refused(target):
+  """No model has the class, and what is of it would be lost, though the data's own counts have it."""
+  message = r"picture/0000\.png: label 1 is of a class without a name, one of 3; name it"
+  for classes in (("cat", "", "dog"), ()):  # the second follow the model's list, which has a gap there
+    source = labels.RelabelledSource(Placed(classes, **target), ("dog", "", "cat"))
+    with pytest.raises(DataError, match=message):
+      source.target(0)
 
 
 def test_relabelled_source():

@@ -64,7 +64,7 @@ def class_list(name: str) -> tuple[str, ...]:
 
 
 def relabel(source_classes: Sequence[str], model_classes: Sequence[str]) -> np.ndarray:
-  """int32[n]: where each class of the data stands in the model's list; -1 for '', a label without examples.
+  """int32[n]: where each class of the data stands in the model's list; -1 for '', a label that no example may have.
 
   Raises:
     DataError: lists the classes that the model's list lacks, or says which name means two classes.
@@ -109,7 +109,8 @@ class RelabelledSource:
   so, and labels from 0 to 999 would all be read one off. Where nothing is labelled there is nothing to follow.
 
   Raises:
-    DataError: classes that the list lacks; labels without names for a list with a background.
+    DataError: classes that the list lacks; labels without names for a list with a background. With a target: naming the
+      example, a label that is out of range, or of a class without a name, which would be lost without being counted.
   """
 
   source: Source
@@ -138,24 +139,31 @@ class RelabelledSource:
   def target(self, index: int) -> dict[str, np.ndarray]:
     target = dict(self.source.target(index))
     if "label" in target:
-      label = int(target["label"])
-      self._check(index, label)
-      target["label"] = self._map[label]
+      self._check(index, np.unique(target["label"]))
+      target["label"] = self._map[int(target["label"])]
     if "box_labels" in target:
       given = target["box_labels"]
-      self._check(index, int(given.max(initial=0)))
+      self._check(index, np.unique(given[given >= 0]))
       target["box_labels"] = np.where(given < 0, np.int32(-1), self._map[np.maximum(given, 0)])
     if "segmentation" in target:
       target["segmentation"] = self._mapped(index, target["segmentation"])
     return target
 
-  def _check(self, index: int, label: int) -> None:
-    if not 0 <= label < len(self._map):
-      raise DataError(f"{self.id(index)}: label {label} is out of range; the model has {len(self.classes)} classes")
+  def _check(self, index: int, present: np.ndarray) -> None:
+    names = self.source.classes or self.classes
+    for label in present.tolist():
+      if not 0 <= label < len(names):
+        raise DataError(f"{self.id(index)}: label {label} is out of range; the model has {len(self.classes)} classes")
+      if not names[label]:
+        raise DataError(
+          f"{self.id(index)}: label {label} is of a class without a name, one of {len(names)}; name it in the data's "
+          "list of classes, or, where pixels of it are not to count, by ignore="
+        )
 
   def _mapped(self, index: int, given: np.ndarray) -> np.ndarray:
-    """uint8[h w]: pixels of a class that the map has as -1 do not count either."""
-    self._check(index, int(np.max(given, where=given != IGNORED, initial=0)))
+    """uint8[h w]: what does not count stays so."""
+    present = np.flatnonzero(np.bincount(given.ravel()))  # twenty times as fast as np.unique
+    self._check(index, present[present != IGNORED])
     table = np.full(256, IGNORED, np.uint8)
     table[: min(len(self._map), IGNORED)] = np.where(self._map < 0, IGNORED, self._map)[:IGNORED]
     return table[given]

@@ -32,8 +32,8 @@ def yolo(
   classes: a class list, such as coco80, or a text file with a name a line. Ids are the pictures' paths in their folder.
 
   Raises:
-    DataError: naming the file and the line, for a line that is none, or of a class that is not among `classes`; where
-      no text has the name of a picture.
+    DataError: naming the file and the line, for a line that is none, or of a class that is not among `classes` or has
+      no name there; where no text has the name of a picture.
   """
   root = located("yolo", path, data_dir)
   names = layout.class_names("yolo", root, classes)
@@ -46,13 +46,13 @@ def yolo(
       f"{next(iter(texts.values()))}: neither this text nor another has the name of a picture in {folder}"
     )
   files = [File(file.relative_to(folder).as_posix(), file) for file in pictures.values()]
-  annotated = (_annotated(file, texts.get(name), len(names)) for name, file in pictures.items())
+  annotated = (_annotated(file, texts.get(name), names) for name, file in pictures.items())
   return BoxedFiles(FileSource(tuple(files)), BoxTable.of(annotated), names, len(lone))
 
 
-def _annotated(picture: Path, text: Path | None, n_classes: int) -> Annotated:
+def _annotated(picture: Path, text: Path | None, names: tuple[str, ...]) -> Annotated:
   height, width = layout.size_of(picture, str(picture))
-  rows = [] if text is None else list(_rows(text, n_classes))
+  rows = [] if text is None else list(_rows(text, names))
   scaled = [
     ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height) for _, x, y, w, h in rows
   ]
@@ -60,7 +60,7 @@ def _annotated(picture: Path, text: Path | None, n_classes: int) -> Annotated:
   return Annotated((height, width), scaled, labels, kinds, [math.nan] * len(rows))
 
 
-def _rows(text: Path, n_classes: int) -> Iterator[list[float]]:
+def _rows(text: Path, names: tuple[str, ...]) -> Iterator[list[float]]:
   """[class, x, y, w, h] of each line."""
   for number, line in enumerate(layout.text_of(text, _MAX_BYTES).splitlines(), 1):
     if not line.strip():
@@ -72,8 +72,13 @@ def _rows(text: Path, n_classes: int) -> Iterator[list[float]]:
       raise DataError(
         f"{where}: {line[:60]!r}; expected a class and four numbers: the middle, width and height of a box"
       )
-    if not (fields[0].isdecimal() and values[0] < n_classes):
-      raise DataError(f"{where}: class {fields[0]} is out of range; there are {n_classes} classes, counted from 0")
+    if not (fields[0].isdecimal() and values[0] < len(names)):
+      raise DataError(f"{where}: class {fields[0]} is out of range; there are {len(names)} classes, counted from 0")
+    if not names[int(values[0])]:  # no model has it: the object would be lost without being counted
+      raise DataError(
+        f"{where}: class {fields[0]} has no name in `classes`; give it one there, or take the list that counts as the "
+        "texts do: coco80 from 0 and without gaps, coco91 from 1"
+      )
     if max(map(abs, values[1:])) > _FAR:
       raise DataError(f"{where}: {line[:60]!r}; expected shares of the picture's width and height, not pixels")
     yield values
