@@ -111,6 +111,36 @@ def test_unreadable_pictures_stop_or_are_counted(backend):
   assert not batches[1]["image"][batches[1]["skipped"]].any()
 
 
+class BadMasks(MemorySource):
+  """Segmentations, of which those of `bad` cannot be read; the pictures can."""
+
+  def target(self, index):
+    if index in self.bad:
+      raise DataError(f"{self.ids[index]}: its mask is of another size")
+    size = self.clips[index].shape[1:3]
+    return {"segmentation": np.full(size, index, np.uint8), "size": np.array(size, np.int32)}
+
+  def picture(self, index):
+    return Picture(self.clips[index], None)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_unreadable_labels_are_skipped_as_unreadable_pictures_are(backend):
+  """Also where the first of all is, and a whole batch."""
+  source = BadMasks([photo(20, 30, seed=i) for i in range(7)], bad=(0, 2, 3))
+  with pytest.raises(DataError, match=r"0000\.png: its mask"):
+    list(eval_batches(source, SPEC, VIEW, 2, backend=backend))
+  batches = list(eval_batches(source, SPEC, VIEW, 2, on_bad="skip", backend=backend))
+  assert ids_of(batches) == [source.ids[index] for index in (1, 4, 5, 6)]
+  assert [batch["skipped"].sum() for batch in batches] == [1, 2, 0, 0]
+  assert {batch["segmentation"].shape[0] for batch in batches} == {2}
+  trained = take(train_batches([source], SPEC, VIEW, RECIPE, 0, on_bad="skip", backend=backend)(0), 4)
+  assert set(ids_of(trained)) == {source.ids[index] for index in (1, 4, 5, 6)}
+  assert any(batch["skipped"].any() for batch in trained)
+  with pytest.raises(DataError, match="its mask"):
+    take(train_batches([source], SPEC, VIEW, RECIPE, 0, backend=backend)(0), 2)
+
+
 def test_asis_takes_its_size_from_the_first_readable_picture():
   source = MemorySource([photo(20, 30)] * 3, bad=(0, 1))
   [batch] = eval_batches(source, SPEC, ASIS, 4, on_bad="skip")

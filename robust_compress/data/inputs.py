@@ -8,7 +8,8 @@ Each shape is compiled, so there are few.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class Inputs:
     size: (h, w) of an input, that crops are brought to.
     canvas: what batches are padded to; None where that differs from batch to batch.
     placed: whether batches say where their pixels lie.
+    example: the first readable target, for the names, dtypes and shapes of all; {} where there is none.
   """
 
   def __init__(self, source: Source, input: InputSpec, view: View, train: bool = False, crop_size: int | None = None):
@@ -50,7 +52,8 @@ class Inputs:
     self._canvases = self._possible(size) if crop_size is None else [(crop_size, crop_size)]
     self.size = self._canvases[-1]
     self.canvas = self.size if train or len(self._canvases) == 1 else None
-    self.placed = input.fit == "pad" or "size" in (source.target(0) if len(source) else {})
+    self.example = _first_target(source)
+    self.placed = input.fit == "pad" or "size" in self.example
 
   def _possible(self, size: Size) -> list[Size]:
     spec, known = self._input, _size_of(self._view)
@@ -122,6 +125,13 @@ class Inputs:
   def _fits(self, size: Size) -> bool:
     """Not whether a canvas holds it: segmentations of a batch are joined on the one size that the codec sees."""
     return self._cut or size == self._seen
+
+
+def _first_target(source: Source) -> Mapping[str, np.ndarray]:
+  for index in range(len(source)):
+    with contextlib.suppress(DataError):  # told, or skipped, when its turn comes
+      return source.target(index)
+  return {}
 
 
 def _size_of(view: View) -> Size | None:

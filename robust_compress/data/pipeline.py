@@ -35,6 +35,7 @@ from robust_compress.specs import nearest
 from robust_compress.types import Batch, Batches, DataError, InputSpec, Picture, Recipe, Source, SpecError, View
 
 AHEAD = 3  # batches under way while the model has one
+Target = Mapping[str, np.ndarray]
 
 
 class Row(NamedTuple):
@@ -42,7 +43,7 @@ class Row(NamedTuple):
 
   image: np.ndarray | None  # uint8[h w 3], or of clips as `video_ops.arranged`; under fit='pad' not yet padded
   id: str = ""
-  target: Mapping[str, np.ndarray] | None = None  # None: zeros, in a row that is masked out
+  target: Target | None = None  # None: zeros, in a row that is masked out
   mask: bool = False
   skipped: bool = False
   n_bytes: int = -1
@@ -70,10 +71,10 @@ def eval_batches(
   Batches hold image uint8[b h w 3], id str[b], mask bool[b], skipped bool[b], n_bytes int64[b] (-1: unknown), n_pixels
   int64[b] of what the codec saw, and the targets, as label int32[b]. All hosts yield equally many, but where inputs
   have no one size and come canvas by canvas. What a batch lacks is padded: mask False, id ''. Under on_bad='skip' an
-  unreadable picture keeps its id, with mask False and skipped True.
+  unreadable picture, or one whose labels are, keeps its id, with mask False and skipped True.
 
   Raises:
-    DataError: an unreadable picture under on_bad='error', or pictures of several sizes under input=asis.
+    DataError: an unreadable picture or label under on_bad='error', or pictures of several sizes under input=asis.
   """
   n_rows = _rows_per_host(batch_size, n_hosts)
   skip, inputs = _skips(on_bad), Inputs(source, input, view)
@@ -84,7 +85,7 @@ def eval_batches(
     if index >= len(source):
       return Row(blank)
     try:
-      picture = source.picture(index)
+      picture, target = source.picture(index), source.target(index)
     except DataError:
       if not skip:
         raise
@@ -92,15 +93,15 @@ def eval_batches(
     inputs.check(picture.clip, source.id(index))
     geometry = geometry_ops.to_input(picture.clip.shape[1:3], input, view)
     image = inputs.made(picture.clip, geometry)
-    return _good(image, picture, source, index)._replace(place=geometry_ops.place(geometry))
+    return _good(image, picture, target, source.id(index))._replace(place=geometry_ops.place(geometry))
 
   n_batches = -(-len(source) // batch_size)
-  return _backend(backend)(row, range(n_batches * n_rows), n_rows, inputs, source, n_threads or provenance.n_cores())
+  return _backend(backend)(row, range(n_batches * n_rows), n_rows, inputs, n_threads or provenance.n_cores())
 
 
-def _good(image: np.ndarray, picture: Picture, source: Source, index: int, skipped: bool = False) -> Row:
+def _good(image: np.ndarray, picture: Picture, target: Target, id: str, skipped: bool = False) -> Row:
   n_bytes = -1 if picture.n_bytes is None else picture.n_bytes
-  return Row(image, source.id(index), source.target(index), True, skipped, n_bytes, picture.n_pixels)
+  return Row(image, id, target, True, skipped, n_bytes, picture.n_pixels)
 
 
 # -------------------------------------------------------------------------------------------- training
@@ -124,9 +125,9 @@ def train_batches(
   Of a global batch of `recipe.batch_size` rows, host h yields rows h·B/n to (h+1)·B/n. Epochs follow each other without
   a gap, each example once in each. Order, crop, flip and, with several sources of the same ids (one set at several
   points), the source of an example are pure functions of (seed, epoch, id): leaving examples out changes nothing for
-  the others. Batches are as in `eval_batches` and always full. Under on_bad='skip' an unreadable picture gives way to
-  the next readable one in the order, and its row has skipped True; of a mixture whose sources lost different pictures,
-  those that all have are drawn.
+  the others. Batches are as in `eval_batches` and always full. Under on_bad='skip' a picture that is unreadable, or
+  whose labels are, gives way to the next readable one in the order, and its row has skipped True; of a mixture whose
+  sources lost different pictures, those that all have are drawn.
 
   Raises:
     DataError: as in `eval_batches`; sources of different ids, under 'skip' of none in common; no readable picture.
@@ -145,12 +146,12 @@ def train_batches(
     number = hash_of("source", seed, epoch, ids[index]) % len(sources)
     return epoch, sources[number], places[number][index]
 
-  def readable(position: int) -> tuple[int, Picture]:
-    """The first position from this one on whose picture can be read, with the picture."""
+  def readable(position: int) -> tuple[int, Picture, Target]:
+    """The first position from this one on whose picture and target can be read, with both."""
     for candidate in range(position, position + len(ids)):
       _, source, index = drawn(candidate)
       try:
-        return candidate, source.picture(index)
+        return candidate, source.picture(index), source.target(index)
       except DataError as error:
         if not skip:
           raise
@@ -159,7 +160,7 @@ def train_batches(
 
   def row(local: int) -> Row:
     position = local // n_rows * recipe.batch_size + host * n_rows + local % n_rows
-    found, picture = readable(position)
+    found, picture, target = readable(position)
     epoch, source, index = drawn(found)
     inputs.check(picture.clip, source.id(index))
     rng = np.random.Generator(np.random.Philox(key=hash_of("augment", seed, epoch, source.id(index))))
@@ -167,13 +168,13 @@ def train_batches(
     image = inputs.made(picture.clip, geometry)
     if recipe.colour:
       image = colour_ops.distorted(image, rng, recipe.colour)
-    made = _good(image, picture, source, index, skipped=found != position)
-    target = geometry_ops.moved(made.target or {}, geometry, geometry_ops.KEPT)
-    return made._replace(target=target, place=geometry_ops.still(geometry.crop.size))
+    target = geometry_ops.moved(target, geometry, geometry_ops.KEPT)
+    made = _good(image, picture, target, source.id(index), skipped=found != position)
+    return made._replace(place=geometry_ops.still(geometry.crop.size))
 
   def batches(start_step: int = 0) -> Iterator[Batch]:
     positions = range(start_step * n_rows, 2**62 // n_rows * n_rows)
-    return run(row, positions, n_rows, inputs, sources[0], n_threads or provenance.n_cores())
+    return run(row, positions, n_rows, inputs, n_threads or provenance.n_cores())
 
   return batches
 
@@ -206,11 +207,11 @@ def _augmentation(
 
 
 def _threads(
-  row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, source: Source, n_threads: int
+  row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, n_threads: int
 ) -> Iterator[Batch]:
   rows = _threaded(row, positions, n_rows, n_threads)
   try:
-    yield from _batches(rows, source, inputs, n_rows)
+    yield from _batches(rows, inputs, n_rows)
   finally:  # reached too when the caller stops early and the generator is closed
     rows.close()
 
@@ -233,7 +234,7 @@ def _threaded(
 
 
 def _tf_data(
-  row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, source: Source, n_threads: int
+  row: Callable[[int], Row], positions: range, n_rows: int, inputs: Inputs, n_threads: int
 ) -> Iterator[Batch]:
   """tf.data carries images of one size; the rest of each row, or its exception, waits beside it in `rows`."""
   import tensorflow as tf
@@ -269,7 +270,7 @@ def _tf_data(
           raise one
       yield [one._replace(image=image) for one, image in zip(made, images)] if inputs.canvas else made
 
-  yield from _batches(carried_rows(), source, inputs, n_rows)
+  yield from _batches(carried_rows(), inputs, n_rows)
 
 
 _BACKENDS = {"threads": _threads, "tf.data": _tf_data}
@@ -281,14 +282,14 @@ def _backend(name: str) -> Callable[..., Iterator[Batch]]:
   return _BACKENDS[name]
 
 
-def _batches(rows: Iterator[list[Row]], source: Source, inputs: Inputs, n_rows: int) -> Iterator[Batch]:
+def _batches(rows: Iterator[list[Row]], inputs: Inputs, n_rows: int) -> Iterator[Batch]:
   """As the rows come; where inputs have no one size, those of one canvas together.
 
   So what a network says of a picture does not hang on the others of its batch: none is padded more than alone.
   """
   if inputs.canvas:
     for group in rows:
-      batch = _batch(group, source, inputs)
+      batch = _batch(group, inputs)
       group.clear()  # a batch has copies of its images
       yield batch
     return
@@ -299,14 +300,14 @@ def _batches(rows: Iterator[list[Row]], source: Source, inputs: Inputs, n_rows: 
     canvas = inputs.canvas_of(row.image, row.id)
     waiting.setdefault(canvas, []).append(row)
     if len(waiting[canvas]) == n_rows:
-      yield _batch(waiting.pop(canvas), source, inputs)
+      yield _batch(waiting.pop(canvas), inputs)
   for group in waiting.values():
-    yield _batch(group + [Row(inputs.blank)] * (n_rows - len(group)), source, inputs)
+    yield _batch(group + [Row(inputs.blank)] * (n_rows - len(group)), inputs)
 
 
-def _batch(rows: Sequence[Row], source: Source, inputs: Inputs) -> Batch:
+def _batch(rows: Sequence[Row], inputs: Inputs) -> Batch:
   """Rows as arrays."""
-  example = next((row.target for row in rows if row.target is not None), None) or source.target(0)
+  example = next((row.target for row in rows if row.target is not None), inputs.example)
   zeros = {name: np.zeros_like(value) for name, value in example.items()}
   targets = [zeros if row.target is None else row.target for row in rows]
   images = inputs.stacked([row.image for row in rows])
