@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -148,6 +149,7 @@ def changed(key, **fields):
   [
     ("{", "not a JSON file"),
     ("[" * 100_000, "not a JSON file"),
+    ('{"a":' * 100_000, "not a JSON file"),
     ("[]", "expected COCO's object"),
     ({"images": []}, "categories is 'None'; expected a list"),
     (changed("images", id=7), r"images\[2\] has the id 7, which stands before it"),
@@ -176,6 +178,30 @@ def test_a_file_that_is_too_large_is_not_parsed(coco, monkeypatch):
   monkeypatch.setattr(sources.coco_json, "MAX_BYTES", 100)
   with pytest.raises(DataError, match=r"instances_val\.json: \d+ bytes; at most 100"):
     sources.open_source("coco(path=zoo):val", coco(coco_content()))
+
+
+def test_the_largest_file_that_is_parsed_fits_in_memory(coco):
+  data_dir = coco(coco_content())
+  with (data_dir / "zoo/annotations/instances_val.json").open("r+b") as stream:
+    stream.truncate(600 << 20)  # a hole, which takes no space on the disk
+  with pytest.raises(DataError, match=r"instances_val\.json: 629145600 bytes; at most 536870912"):
+    sources.open_source("coco(path=zoo):val", data_dir)
+
+
+def test_polygons_are_not_kept_while_a_file_is_parsed(coco):
+  polygon = np.arange(2000).astype(float).tolist()
+  content = coco_content()
+  content["annotations"] = [entry(id, 5, [2, 3, 4, 5.5], segmentation=[polygon]) for id in range(40)]
+  data_dir = coco(content)
+  n_bytes = (data_dir / "zoo/annotations/instances_val.json").stat().st_size
+  tracemalloc.start()
+  try:
+    source = sources.open_source("coco(path=zoo):val", data_dir)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert len(objects(source, 0)) == 40
+  assert peak < 4 * n_bytes  # the file, its text and one polygon; with all of them six times as much
 
 
 def test_a_picture_of_another_size_than_its_annotations(coco):
