@@ -360,6 +360,9 @@ def test_voc(voc):
   ("text", "message"),
   [
     ("<annotation>", "not an XML file"),
+    ("<?xml version='1.0' encoding='GBK'?><a/>", r"its encoding cannot be read \(multi-byte .*\); save it as UTF-8"),
+    ("<?xml version='1.0' encoding='Shift_JIS'?><a/>", "its encoding cannot be read .*; save it as UTF-8"),
+    ("<?xml version='1.0' encoding='nonsuch'?><a/>", "its encoding cannot be read .*nonsuch.*; save it as UTF-8"),
     ('<!DOCTYPE a [<!ENTITY e "dog">]><a><object><name>&e;</name></object></a>', "has a document type"),
     ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "has a document type"),
     (f"<a>{DOG.format(0, 2).replace('>dog<', '>newt<')}</a>", "object 1: class 'newt' is not among the 20"),

@@ -113,6 +113,8 @@ def _parsed(file: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
     parser.Parse(data, True)
   except expat.ExpatError as error:
     raise DataError(f"{file}: not an XML file ({error})") from error
+  except (ValueError, LookupError) as error:  # of several bytes a character, as GBK and Shift_JIS; of no name known
+    raise DataError(f"{file}: its encoding cannot be read ({error}); save it as UTF-8") from error
   return _stripped(size), [_stripped(fields) for fields in objects]
 
 
