@@ -377,12 +377,28 @@ def test_wrong_annotations_of_voc_are_named(voc, text, message):
     sources.open_source("voc(path=VOC):test", voc(text))
 
 
+@pytest.mark.parametrize(
+  ("data", "where"),
+  [
+    ("coco(path=zoo):val", r"instances_val\.json: image 5"),
+    ("yolo(path=toys,classes=names.txt):train", r"labels/train/a\.txt"),
+    ("voc(path=VOC):test", r"Annotations/a\.xml"),
+  ],
+)
+def test_a_picture_with_too_many_boxes_is_named(coco, yolo, voc, monkeypatch, data, where):
+  monkeypatch.setattr(boxes, "MAX_BOXES", 1)
+  coco(coco_content()), yolo(a="0 0.5 0.5 0.1 0.1\n" * 2)
+  data_dir = voc(f"<a>{DOG.format(0, 2) * 2}</a>")
+  with pytest.raises(DataError, match=rf"{where}: 2 boxes; at most 1 are taken.*Leave it out"):
+    sources.open_source(data, data_dir)
+
+
 def test_what_voc_lacks_is_said(voc):
   data_dir = voc("<annotation></annotation>")
   names = data_dir / "VOC/ImageSets/Main/test.txt"
   for text, message in (
     ("a\nc\n", "test names 'c', and there is no such picture"),
-    ("a\na\n", "stand more than once: a"),
+    ("a\nb\na\n", r"ImageSets/Main/test\.txt: ids must be unique; more than once stand a\. Leave one"),
     ("a  1\nb -1\n", r"test\.txt: 'a  1'; expected a name a line"),
   ):
     names.write_text(text)

@@ -57,6 +57,9 @@ def test_names_outside_imagenet():
 def test_lacking_classes_are_listed():
   with pytest.raises(DataError, match="2 of 3 classes of the data are not among the model's 2: newt, olm; expected"):
     labels.relabel(["newt", "cat", "olm"], ["cat", "dog"])
+  message = r"newt; expected names such as person, bicycle, car, or a model .*NAME\(n_classes=…,start=FILE\)"
+  with pytest.raises(DataError, match=message):
+    labels.relabel(["newt"], labels.class_list("coco91"))
 
 
 class Placed(MemorySource):

@@ -173,7 +173,7 @@ def test_csv(table, text, classes, labels):
     ("file,label\na.png,cat\n", "label 'cat'"),
     ("file,label\na.png\n", "line 2: expected 2 fields"),
     ("file,label\na.png,0,1\n", "line 2: expected 2 fields"),
-    ("file,label\na.png,0\na.png,1\n", r"stand more than once: a\.png"),
+    ("file,label\na.png,0\na.png,1\n", r"labels\.csv: ids must be unique; more than once stand a\.png\. Leave"),
     ("file,wnid,label\na.png,wren,0\nb.png,auk,0\n", "disagree"),
     ("file,wnid,label\na.png,wren,0\nb.png,wren,1\n", "disagree"),
     ("file,label\n../secret.png,0\n", r"line 2: file '../secret.png' leads out of"),

@@ -34,6 +34,7 @@ class Annotated(NamedTuple):
   labels: Sequence[int]
   kinds: Sequence[int]
   areas: Sequence[float]  # NaN: that of the box
+  where: str = ""  # the file, and the entry in it, for errors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,8 +56,8 @@ class BoxTable:
     for i, picture in enumerate(pictures, 1):
       if len(picture.boxes) > MAX_BOXES:
         raise DataError(
-          f"picture {i} of {len(pictures)} has {len(picture.boxes)} boxes; at most {MAX_BOXES} are taken, since all "
-          "pictures of a set are padded to as many. Leave it out"
+          f"{picture.where or f'picture {i} of {len(pictures)}'}: {len(picture.boxes)} boxes; at most {MAX_BOXES} are "
+          "taken, since all pictures of a set are padded to as many. Leave it out"
         )
     sizes = np.array([picture.size for picture in pictures], np.int32).reshape(-1, 2)
     owners = np.repeat(np.arange(len(pictures)), [len(picture.boxes) for picture in pictures])

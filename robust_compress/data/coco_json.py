@@ -97,7 +97,7 @@ def _empty(picture: dict[str, Any], where: str) -> Annotated:
   size = tuple(_field(picture, key, int, where) for key in ("height", "width"))
   if not all(0 < side < _MAX_SIDE for side in size):
     raise DataError(f"{where}: {size[1]}x{size[0]} is no size of a picture")
-  return Annotated((size[0], size[1]), [], [], [], [])
+  return Annotated((size[0], size[1]), [], [], [], [], where)
 
 
 def _file(picture: dict[str, Any], folder: Path, there: set[str], where: str) -> File:

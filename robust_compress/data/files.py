@@ -116,12 +116,13 @@ def stat_of(path: Path) -> os.stat_result:
     raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def check_unique(ids: Sequence[str]) -> None:
-  """Raises DataError naming ids that stand twice: everything measured is paired by id."""
+def check_unique(ids: Sequence[str], where: str = "") -> None:
+  """Raises DataError naming ids that stand twice: everything measured is paired by id. `where`: 'a.csv: '."""
   if len(set(ids)) < len(ids):
     seen: set[str] = set()
     twice = sorted({id for id in ids if id in seen or seen.add(id)})
-    raise DataError(f"ids must be unique; {len(twice)} stand more than once: {', '.join(twice[:5])}")
+    more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+    raise DataError(f"{where}ids must be unique; more than once stand {', '.join(twice[:5])}{more}. Leave one of each")
 
 
 # --------------------------------------------------------------------------------------------- folders
@@ -179,6 +180,7 @@ def labels_csv(split: str, data_dir: Path, path: str = "", file: str = "labels.c
   wheres = [f"{table}, line {line}" for line in range(2, 2 + len(rows))]
   labels = [_label(row["label"], where) for row, where in zip(rows, wheres)] if "label" in rows[0] else None
   classes, labels = _classes([row["wnid"] for row in rows] if "wnid" in rows[0] else None, labels, table)
+  check_unique([row["file"] for row in rows], f"{table}: ")
   paths = [inside(root, row["file"], where) for row, where in zip(rows, wheres)]
   return FileSource(tuple(map(File, (row["file"] for row in rows), paths, labels)), classes)
 

@@ -84,7 +84,8 @@ def relabel(source_classes: Sequence[str], model_classes: Sequence[str]) -> np.n
     more = f" and {len(lacking) - 10} more" if len(lacking) > 10 else ""
     raise DataError(
       f"{len(lacking)} of {len(source_classes)} classes of the data are not among the model's {len(model_classes)}: "
-      f"{', '.join(lacking[:10])}{more}; expected names such as {', '.join(model_classes[:3])}"
+      f"{', '.join(lacking[:10])}{more}; expected names such as {', '.join(list(filter(None, model_classes))[:3])}, "
+      "or a model with a head that is trained for the data's, as in NAME(n_classes=…,start=FILE)"
     )
   return np.asarray(found, np.int32)
 

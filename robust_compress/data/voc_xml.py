@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 from robust_compress.data import boxes, layout
 from robust_compress.data.boxes import Annotated, BoxedFiles, BoxTable
-from robust_compress.data.files import SUFFIXES, File, FileSource, contents_of, inside, located, read_file
+from robust_compress.data.files import SUFFIXES, File, FileSource, check_unique, contents_of, inside, located, read_file
 from robust_compress.types import DataError
 
 _MAX_BYTES = 1 << 20  # of an XML file or a list of names
@@ -54,6 +54,7 @@ def _listed(root: Path, split: str) -> list[str]:
   for name in names:
     if " " in name:
       raise DataError(f"{file}: {name[:60]!r}; expected a name a line, and no list of one class")
+  check_unique(names, f"{file}: ")
   return names
 
 
@@ -75,7 +76,7 @@ def _annotated(file: Path, classes: tuple[str, ...], picture: Path) -> Annotated
     labels.append(classes.index(name))
     kinds.append(boxes.DIFFICULT if fields.get("difficult", "0") == "1" else boxes.OBJECT)
   shape = _size(size) or layout.size_of(picture, str(picture))
-  return Annotated(shape, corners, labels, kinds, [math.nan] * len(labels))
+  return Annotated(shape, corners, labels, kinds, [math.nan] * len(labels), str(file))
 
 
 def _size(fields: dict[str, str]) -> tuple[int, int] | None:

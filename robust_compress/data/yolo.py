@@ -57,7 +57,7 @@ def _annotated(picture: Path, text: Path | None, names: tuple[str, ...]) -> Anno
     ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height) for _, x, y, w, h in rows
   ]
   labels, kinds = [int(row[0]) for row in rows], [boxes.OBJECT] * len(rows)
-  return Annotated((height, width), scaled, labels, kinds, [math.nan] * len(rows))
+  return Annotated((height, width), scaled, labels, kinds, [math.nan] * len(rows), str(text or picture))
 
 
 def _rows(text: Path, names: tuple[str, ...]) -> Iterator[list[float]]:
