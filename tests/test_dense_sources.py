@@ -10,8 +10,9 @@ import pytest
 from fakes import photo
 from PIL import Image
 
-from robust_compress.data import boxes, labels, layout, segmentations, sources
-from robust_compress.types import DataError, SpecError
+from robust_compress.data import boxes, labels, layout, pipeline, segmentations, sources
+from robust_compress.specs import parse_data
+from robust_compress.types import DataError, InputSpec, Recipe, SpecError
 
 KIT = pathlib.Path(__file__).parent.parent.parent / "shared" / "kit"
 IGNORED = labels.IGNORED
@@ -561,6 +562,41 @@ def test_the_labelled_frames_of_clips(tmp_path):
     sources.open_source(data, tmp_path)
   with pytest.raises(SpecError, match="expected naming=cityscapes"):
     sources.open_source("frames(path=leftImg8bit_sequence,masks=gtFine):val", tmp_path)
+
+
+PICTURES, CLIPS = InputSpec((2, 6), None), InputSpec((2, 6), None, clips=True)
+
+
+@pytest.mark.parametrize(
+  ("view", "input", "complaint"),
+  [
+    ("length=8,stride=3,frames=5", PICTURES, None),
+    ("frames=19", PICTURES, None),
+    ("length=8,stride=3", CLIPS, None),
+    ("length=8,stride=3,frames=4", PICTURES, "frames=4 feeds frame 16 .* labels are of frame 19; use frames=5"),
+    ("frames=30", PICTURES, "frames=30 feeds 0 frames .* use frames=19"),
+    ("length=8,stride=3", PICTURES, "frames=all feeds 8 frames .* use frames=5"),
+    ("length=1", PICTURES, "frames=all feeds frame 14 .* length and stride leave that out; .* frames=19"),
+    ("length=4", CLIPS, "leave that out"),
+  ],
+)
+def test_no_other_frame_is_scored_by_the_mask_of_the_labelled_one(tmp_path, view, input, complaint):
+  """As a study opens it: a slice, under a view, with other labels."""
+  for number in range(30):
+    picture(tmp_path / f"clips/val/ulm/ulm_000000_{number:06d}_leftImg8bit.png", 2, 6, number)
+  mask(tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png", IDS)
+  data = parse_data(f"frames(path=clips,naming=cityscapes,masks=gtFine,input=asis,{view}):val[:1]")
+  viewed = sources.ViewedSource(sources.open_source(data, tmp_path), data.view)
+  source = labels.RelabelledSource(viewed, labels.class_list("cityscapes19"))
+  if complaint is None:
+    [batch] = pipeline.eval_batches(source, input, data.view, 1)
+    labelled = batch["image"][0] if not input.clips else batch["image"][0, 5]
+    np.testing.assert_array_equal(labelled, photo(2, 6, 19)[0])
+    return
+  with pytest.raises(SpecError, match=complaint):
+    pipeline.eval_batches(source, input, data.view, 1)
+  with pytest.raises(SpecError, match=complaint):
+    pipeline.train_batches([source], input, data.view, Recipe(steps=1), 0)
 
 
 # ------------------------------------------------------------------------------------------------- links

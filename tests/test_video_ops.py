@@ -197,6 +197,22 @@ def test_scenes_move_from_their_picture_on():
     ViewedSource(source, View(stride=3)).picture(0)
 
 
+@pytest.mark.parametrize("truth", ["label", "boxes", "segmentation"])
+def test_of_a_scene_in_motion_boxes_and_masks_are_of_its_first_frame(truth):
+  """And its class of all: no other frame is scored by them, and a picture needs not be told which it is."""
+  source, spec = Scenes("val", size=32, n=1, truth=truth), InputSpec((32, 32), None)
+  for view in (View(), View(length=8, stride=4, frames=0), View(length=1)):
+    [batch] = pipeline.eval_batches(ViewedSource(source, view), spec, view, 1)
+    np.testing.assert_array_equal(batch["image"], source.picture(0).clip)
+  view = View(length=8, stride=4, frames=7)
+  if truth == "label":
+    [batch] = pipeline.eval_batches(ViewedSource(source, view), spec, view, 1)
+    np.testing.assert_array_equal(batch["image"][0], source.rendered(0, 28.0).image)
+    return
+  with pytest.raises(SpecError, match=r"frames=7 feeds frame 28 of .* its labels are of frame 0; use frames=0"):
+    pipeline.eval_batches(ViewedSource(source, view), spec, view, 1)
+
+
 def test_what_was_called_so_far_is_called_the_same():
   assert ViewedSource(Scenes("val", size=32), View()).fingerprint() == Scenes("val", size=32).fingerprint()
   resized = ViewedSource(Scenes("val", size=32), View(resize=16))

@@ -33,7 +33,7 @@ def frames(
 
   naming=cityscapes: `path/split/city/city_000000_000019_leftImg8bit.png`, as Cityscapes' sequences are; see
   `_snippets`. There, masks=gtFine is a second folder, which has `gtFine/split/city/…_gtFine_labelIds.png` for the
-  labelled frame of each: under Reich's view of eight frames at stride 3 the sixth, frames=5.
+  labelled frame of each: under Reich's view of eight frames at stride 3 the sixth, frames=5. No other can be scored.
   """
   if naming == "cityscapes":
     clips = _cityscapes(split, path, data_dir)
@@ -92,7 +92,7 @@ def _cityscapes(split: str, path: str, data_dir: Path) -> ClipFiles:
 def _with_masks(clips: ClipFiles, folder: Path) -> SegmentedClips:
   shown = tuple(clip.files[LABELLED] for _, clip, _ in clips.examples)
   masks, classes = mask_folders.labelled_frames([(e.id, file) for e, file in zip(clips.examples, shown)], folder)
-  return SegmentedClips(clips, masks, shown, classes, mask_folders.CITYSCAPES_VALUES)
+  return SegmentedClips(clips, masks, shown, classes, mask_folders.CITYSCAPES_VALUES, (LABELLED, SNIPPET))
 
 
 def _snippets(name: str, numbered: dict[int, Path]) -> Iterator[tuple[int, tuple[Path, ...]]]:

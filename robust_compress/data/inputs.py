@@ -15,7 +15,7 @@ import numpy as np
 
 from robust_compress.data import geometry_ops, image_ops, video_ops
 from robust_compress.data.geometry_ops import Geometry, Size
-from robust_compress.types import Clip, DataError, InputSpec, Source, View
+from robust_compress.types import Clip, DataError, InputSpec, Source, SpecError, View
 
 CANVAS = 128  # segmentations of unlike sizes are scored on sides of such multiples
 
@@ -34,9 +34,12 @@ class Inputs:
     canvas: what batches are padded to; None where that differs from batch to batch.
     placed: whether batches say where their pixels lie.
     example: the first readable target, for the names, dtypes and shapes of all; {} where there is none.
+
+  Raises SpecError as `check_labelled` does.
   """
 
   def __init__(self, source: Source, input: InputSpec, view: View, train: bool = False, crop_size: int | None = None):
+    check_labelled(source, input, view)
     self._n_frames, self._first = view.length or 1, ""
     self._input, self._view, self._train, self._cut = input, view, train, crop_size is not None
     size = tuple(input.size)
@@ -125,6 +128,35 @@ class Inputs:
   def _fits(self, size: Size) -> bool:
     """Not whether a canvas holds it: segmentations of a batch are joined on the one size that the codec sees."""
     return self._cut or size == self._seen
+
+
+def check_labelled(source: Source, input: InputSpec, view: View) -> None:
+  """Raises SpecError where labels have their place in one frame of a clip and the model is fed others, naming that one.
+
+  A source of such labels says which it is: `labelled_frame`, its number and of how many frames, of None where a clip
+  has no end. A model of clips is fed all that the view takes, and need only be fed that one too.
+  """
+  labelled = _labelled_frame(source)
+  if labelled is None:
+    return
+  frame, n_frames = labelled
+  is_clip = view.samples_frames or n_frames is not None  # of a scene, the picture alone
+  taken = video_ops.sampled(n_frames, view, "clips with labels") if is_clip else range(1)
+  fed = taken if input.clips or view.frames in ("all", "pairs") else taken[int(view.frames) : int(view.frames) + 1]
+  if frame in fed and (input.clips or len(fed) == 1):
+    return
+  remedy = f"the view's length and stride leave that out; without them it is frames={frame}"
+  if frame in taken:
+    remedy = f"use frames={taken.index(frame)}"
+  number = f"frame {fed[0]}" if len(fed) == 1 else f"{len(fed)} frames"
+  raise SpecError(f"frames={view.frames} feeds {number} of a clip, and its labels are of frame {frame}; {remedy}")
+
+
+def _labelled_frame(source: Source | None) -> tuple[int, int | None] | None:
+  """Of whatever is beneath views, slices, other labels and coded pictures."""
+  while source is not None and not hasattr(source, "labelled_frame"):
+    source = getattr(source, "source", None)
+  return getattr(source, "labelled_frame", None)
 
 
 def _first_target(source: Source) -> Mapping[str, np.ndarray]:

@@ -132,8 +132,11 @@ class SegmentedFiles(Segmented):
     return self.pictures.read(index)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class SegmentedClips(Segmented):
   """Clips with the mask of one frame each, as a `types.ClipSource`."""
+
+  labelled_frame: tuple[int, int]  # that frame, of how many: see `inputs.check_labelled`
 
   def frames(self, index: int, choose: Choose) -> Clip:
     return self.pictures.frames(index, choose)

@@ -76,6 +76,11 @@ class Scenes:
   def id(self, index: int) -> str:
     return f"{self.split}-{self._checked(index):06d}"
 
+  @property
+  def labelled_frame(self) -> tuple[int, int | None] | None:
+    """Of a scene in motion the frame that boxes and masks are of, for `inputs.check_labelled`; a label is of all."""
+    return None if self.truth == "label" else (0, None)
+
   def target(self, index: int) -> dict[str, np.ndarray]:
     """{'label': int32[]}; or boxes, k being `objects`, or a segmentation, of the picture at time 0."""
     if self.truth == "label":
