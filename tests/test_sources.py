@@ -315,7 +315,9 @@ def test_tfds_slices_keep_ids(prepared):
     ("dots(path=x):train", SpecError, "no option of dots 'path'"),
     ("cifar10:train", DataError, "cifar10: not prepared in .*tfds build cifar10"),
     ("cifar1O:train", SpecError, "did you mean 'cifar10'"),
-    ("csvv(path=x):all", SpecError, "did you mean 'csv'"),
+    ("dots(others=x):train", SpecError, "no option of dots 'others'"),
+    ("picture(path=x):all", SpecError, "did you mean 'pictures'"),
+    *((f"{name}x(path=x):all", SpecError, f"did you mean '{name}'") for name in sources.SOURCES),
   ],
 )
 def test_tfds_errors(prepared, data, error, message):

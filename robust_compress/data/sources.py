@@ -74,7 +74,7 @@ def _opened(data: Data, data_dir: Path) -> Source:
   elif ":" in entry:
     factory = functools.partial(import_attribute("data", entry), data.split)  # attribute(split, **options)
   else:
-    factory = functools.partial(tfds_source.open_tfds, entry, data.split, data_dir)
+    factory = functools.partial(tfds_source.open_tfds, entry, data.split, data_dir, SOURCES)
   check_options(data.name, dict(data.options), factory, (field.name for field in dataclasses.fields(View)))
   return factory(**dict(data.options))
 

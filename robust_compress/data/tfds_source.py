@@ -18,7 +18,7 @@ import hashlib
 import itertools
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,18 @@ from robust_compress.data.video_ops import Choose
 from robust_compress.specs import key_of, nearest
 from robust_compress.types import Clip, DataError, Picture, Source
 
-# Kinds of data that are no TFDS set; for the hint after a misspelt name.
-OTHERS = ("folders", "csv", "coco", "yolo", "voc", "masks", "videos", "frames", "yuv", "scenes")
 HEADER = struct.Struct("<QI")  # a TFRecord: length, its checksum, the record, its checksum (4 bytes)
 
 
-def open_tfds(name: str, split: str, data_dir: Path, version: str | None = None, **unknown: Any) -> Source:
+def open_tfds(
+  name: str, split: str, data_dir: Path, others: Iterable[str], /, version: str | None = None, **unknown: Any
+) -> Source:
   """A prepared TFDS set of pictures with a class label, boxes or masks, or of videos: 'cifar10', 'ucf101/ucf101_1'.
 
-  It is looked for in data_dir, then where TFDS itself keeps its data. Nothing is downloaded.
+  It is looked for in data_dir, then where TFDS itself keeps its data. Nothing is downloaded. `others` are kinds of data
+  that are no TFDS set, one of which may be meant by a name that is none.
   """
-  builder = _builder(name if version is None else f"{name}:{version}", data_dir)
+  builder = _builder(name if version is None else f"{name}:{version}", data_dir, others)
   if unknown:  # said only now, so that a misspelt 'csv(path=…)' is first told that it is no data set
     raise nearest(f"option of {name}", min(unknown), ["version"])
   info, features = builder.info, dict(builder.info.features.items())
@@ -73,7 +74,7 @@ def _what_it_holds(name: str, features: Mapping[str, Any], image: str, label: st
   return TfdsClips, videos[0], label
 
 
-def _builder(name: str, data_dir: Path) -> Any:
+def _builder(name: str, data_dir: Path, others: Iterable[str]) -> Any:
   import tensorflow_datasets as tfds
 
   places = [os.fspath(data_dir.absolute()), tfds.core.constants.DATA_DIR]
@@ -87,7 +88,7 @@ def _builder(name: str, data_dir: Path) -> Any:
   known = tfds.list_builders(with_community_datasets=False)
   base = name.partition("/")[0].partition(":")[0]
   if base not in known:
-    raise nearest("data", base, [*OTHERS, *known], "robust-compress list datasets")
+    raise nearest("data", base, [*others, *known], "robust-compress list datasets")
   raise DataError(
     f"{name}: not prepared in {' or '.join(places)}; run `tfds build {name} --data_dir={places[0]}` first"
   )
