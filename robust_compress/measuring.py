@@ -94,21 +94,21 @@ class Measuring:
     if parallel.host() != 0:
       return
     row, replicates = evaluation.row(
-      cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=self._provenance(cell)
+      cell, found, self.bench.task, fingerprint=self.bench.fingerprint(cell), provenance=self._provenance(cell, found)
     )
     self.store.put_records(cell, found.ids, found.records[cell.target], replicates, self.replace)
     self.store.put(row, self.replace)
     LOG.info("%s: %s at %s bpp", protocols.describe(cell), row.metrics, row.bpp)
 
-  def _provenance(self, cell: Cell) -> dict[str, Any]:
-    """With how compressed the originals were before anything was done to them, what became of boxes that could not be
-    taken as they are, and how a target rate was met."""
+  def _provenance(self, cell: Cell, evaluated: Evaluation) -> dict[str, Any]:
+    """With how compressed the originals were before anything was done to them, which objects there were in the pictures
+    that were evaluated and what became of other boxes, and how a target rate was met."""
     if cell.data not in self._originals:  # naming what was found means a look at every file's size and time
       source = self.bench.pictures.source(cell.data)
       self._originals[cell.data] = audit_summary.kept(source, cell.data, self.bench.workdir)
     originals = self._originals[cell.data]
     found: dict[str, Any] = {} if originals is None else {"originals": originals}
-    if counts := boxes.counts_of(self.bench.pictures.source(cell.data)):
+    if counts := boxes.counts_of(self.bench.pictures.source(cell.data), evaluated.ids):
       found["annotations"] = counts
     if cell.test.bpp is not None:
       found["target_rate"] = self.bench.pictures.achieved(cell.data, cell.test)

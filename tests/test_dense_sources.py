@@ -99,18 +99,34 @@ def test_coco(coco):
   np.testing.assert_array_equal(source.picture(0).clip, photo(12, 16, 5))
 
 
+def counts_of(source):
+  """Of all its pictures."""
+  return boxes.counts_of(source, [source.id(index) for index in range(len(source))])
+
+
 def test_what_is_mended_is_counted(coco):
   data_dir = coco(coco_content())
   source = sources.open_source("coco(path=zoo):val", data_dir)
-  counts = {"pictures": 3, "without_objects": 1, "objects": 1, "crowds": 1, "difficult": 1, "without_picture": 0}
-  assert source.counts == {**counts, "boxes_clipped": 1, "boxes_dropped": 2}
-  viewed = sources.ViewedSource(labels.RelabelledSource(source, labels.class_list("coco91")), sources.View(crop=8))
-  assert boxes.counts_of(viewed) == source.counts
+  wanted = {"pictures": 3, "without_objects": 1, "objects": 1, "crowds": 1, "difficult": 1, "without_picture": 0}
+  wanted |= {"boxes_clipped": 1, "boxes_dropped": 2, "boxes_outside_view": 0}
+  assert counts_of(source) == wanted
+  assert counts_of(labels.RelabelledSource(source, labels.class_list("coco91"))) == wanted
   part = sources.open_source("coco(path=zoo):val[:2]", data_dir)
-  assert (part.counts["boxes_dropped"], part.counts["objects"]) == (0, 1)
+  assert counts_of(part) == wanted | {"pictures": 2, "difficult": 0, "boxes_clipped": 0, "boxes_dropped": 0}
   assert objects(part, 0) == objects(source, 0)
   assert part.read(1) == (data_dir / "zoo/val/6.png").read_bytes()
-  assert boxes.counts_of(sources.open_source("scenes:val")) is None
+  assert counts_of(sources.open_source("scenes(n=1):val")) is None
+
+
+def test_what_is_counted_is_what_the_view_leaves_of_the_pictures_that_were_measured(coco):
+  source = sources.open_source("coco(path=zoo):val", coco(coco_content()))
+  viewed = sources.ViewedSource(source, sources.View(crop=8))  # the box at the border of 7.png lies beyond
+  whole = counts_of(source)
+  assert counts_of(viewed) == whole | {"without_objects": 2, "difficult": 0, "boxes_outside_view": 1}
+  read = boxes.counts_of(viewed, ["5.png", "7.png"])
+  assert read == counts_of(viewed) | {"pictures": 2, "without_objects": 1}
+  nothing = boxes.counts_of(viewed, [])
+  assert (nothing["pictures"], nothing["objects"], nothing["boxes_dropped"]) == (0, 0, 0)
 
 
 def test_fingerprints_follow_annotations_and_pictures(coco):
@@ -252,7 +268,7 @@ def test_yolo(yolo):
   assert objects(source, 0) == [(1, 0, 15, 5, 25, 15, 100), (0, 0, 0, 0, 10, 20, 200)]
   assert objects(source, 1) == []  # a picture without a text
   wanted = {"objects": 2, "boxes_clipped": 1, "boxes_dropped": 1, "without_objects": 1, "without_picture": 1}
-  assert wanted.items() <= source.counts.items()
+  assert wanted.items() <= counts_of(source).items()
 
 
 def test_yolo_where_nothing_has_objects(yolo):
@@ -686,7 +702,7 @@ def test_tfds_boxes(prepared):
   found = sorted(objects(source, i) for i in range(3))
   corners = (2, 3, 8, 6)
   assert found == [[], [(1, 0, *corners, 5)], [(1, 1, *corners, 6), (1, 0, *corners, 6)]]
-  assert source.counts["crowds"] == 1
+  assert counts_of(source)["crowds"] == 1
   part = sources.open_source("animals:validation[1:3]", prepared)
   assert [part.id(i) for i in range(2)] == ["validation-00000001", "validation-00000002"]
   assert objects(part, 1) == objects(source, 2)
@@ -721,7 +737,7 @@ def test_coco128x_of_the_kit():
   data = "yolo(path=coco128x,labels=object_detection/labels/split,classes=coco80):train2017"
   source = sources.open_source(data, KIT)
   wanted = {"pictures": 128, "without_objects": 2, "objects": 929, "boxes_dropped": 0, "without_picture": 2}
-  assert wanted.items() <= source.counts.items()
+  assert wanted.items() <= counts_of(source).items()
   assert source.target(0)["boxes"].shape == (42, 4)
   named = labels.RelabelledSource(source, labels.class_list("coco91"))
   given, mapped = (np.concatenate([s.target(i)["box_labels"] for i in range(128)]) for s in (source, named))

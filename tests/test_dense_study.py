@@ -1,11 +1,13 @@
 """Whole studies of detection and segmentation, small: the same cells, rows and loops as of classification."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from robust_compress import settings, study
-from robust_compress.types import SpecError
+from robust_compress.types import InputSpec, SpecError
 
 NANO = {"detection": "nano_det.scenes", "segmentation": "nano_seg.scenes"}
 TRUTH = {"detection": "boxes", "segmentation": "segmentation"}
@@ -73,6 +75,39 @@ def test_a_clip_is_coded_and_its_labelled_frame_scored(tmp_path):
   assert by_point["h264@30"].n_pixels == 2 * 8 * 64 * 64  # all frames are paid for
   assert by_point["h264@30"].n == 2
   assert 0 <= by_point["none"].metrics["global_accuracy"] <= 1
+
+
+def blind(image):
+  """A detector that finds nothing, and that needs not be compiled."""
+  n = len(image)
+  return {"boxes": np.zeros((n, 1, 4)), "scores": np.zeros((n, 1)), "labels": np.full((n, 1), -1)}
+
+
+blind.input, blind.task = InputSpec((32, 32), None), "detection"
+
+
+def test_a_row_says_which_objects_it_was_measured_on(tmp_path):
+  """Of the pictures that could be read, and under the view."""
+  boxes = ([0, 0, 8, 8], [30, 30, 9, 9], [2, 30, 6, 6])  # in a crop of the middle 32 only the second
+  content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "ball"}]}
+  (tmp_path / "zoo" / "val").mkdir(parents=True)
+  for n, box in enumerate(boxes):
+    content["images"].append({"id": n, "file_name": f"{n}.png", "height": 64, "width": 64})
+    content["annotations"].append({"id": n, "image_id": n, "category_id": 1, "bbox": box})
+    Image.new("RGB", (64, 64)).save(tmp_path / "zoo" / "val" / f"{n}.png")
+  (tmp_path / "zoo" / "boxes.json").write_text(json.dumps(content))
+  (tmp_path / "zoo" / "val" / "2.png").write_bytes(b"no picture")
+  config = dense_config("detection")
+  with config.unlocked():
+    config.models, config.data_dir, config.on_bad = ("test_dense_study:blind",), str(tmp_path), "skip"
+    config.test_data, config.train_data = "coco(path=zoo,file=boxes.json,images=val,crop=32,input=asis):all", ""
+    config.points, config.protocols, config.recipe = (), ("baseline",), settings.recipe_config()
+  mine = study.Study(config, tmp_path / "workdir")
+  mine.run()
+  [row] = mine.store.rows()
+  counts = row.provenance["annotations"]
+  assert (row.n, row.n_skipped, counts["pictures"]) == (2, 1, 2)
+  assert (counts["objects"], counts["without_objects"], counts["boxes_outside_view"]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(

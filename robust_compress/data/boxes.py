@@ -3,7 +3,7 @@
     Annotated, one a picture ──BoxTable.of──▶ BoxTable ──target(i)──▶ {'boxes' float32[k 4], 'box_labels', …, 'size'}
 
 A box that sticks out of its picture is cut to it, and one of which nothing is left is dropped. Both are counted, a
-picture at a time, so that a slice of a data set has counts of its own; `counts_of` finds them for a row's provenance.
+picture at a time: `counts_of` says for a row's provenance what there was in the pictures that it measured.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,19 +102,11 @@ class BoxTable:
     per_object = {name: getattr(self, name)[objects] for name in ("boxes", "labels", "kinds", "areas")}
     return BoxTable(starts=self.starts[start : stop + 1] - self.starts[start], **per_picture, **per_object)
 
-  @property
-  def counts(self) -> dict[str, int]:
-    """What is there and what was mended, as it stands in a row."""
-    n_of_kind = np.bincount(self.kinds, minlength=3).tolist()
-    return {
-      "pictures": len(self.sizes),
-      "without_objects": int((np.diff(self.starts) == 0).sum()),
-      "objects": n_of_kind[OBJECT],
-      "crowds": n_of_kind[CROWD],
-      "difficult": n_of_kind[DIFFICULT],
-      "boxes_clipped": int(self.clipped.sum()),
-      "boxes_dropped": int(self.dropped.sum()),
-    }
+  def counts(self, pictures: Sequence[int]) -> dict[str, int]:
+    """Of some pictures: the boxes that are here, how many of them stuck out, and how many were dropped."""
+    here = np.array(pictures, np.int64)
+    counted = {"boxes": np.diff(self.starts), "boxes_clipped": self.clipped, "boxes_dropped": self.dropped}
+    return {name: int(values[here].sum()) for name, values in counted.items()}
 
   def digest(self) -> str:
     """Hash of the objects and sizes."""
@@ -151,9 +143,9 @@ class Boxed:
     """The picture file as it is."""
     return self.pictures.read(index)
 
-  @property
-  def counts(self) -> dict[str, int]:
-    return self.table.counts
+  def counts(self, ids: Collection[str]) -> dict[str, int]:
+    """`BoxTable.counts` of the pictures with these ids."""
+    return self.table.counts([index for index in range(len(self)) if self.id(index) in ids])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,9 +157,8 @@ class BoxedFiles(Boxed):
   classes: tuple[str, ...]
   n_left_out: int = 0  # files of annotations whose picture is not there, in the whole split
 
-  @property
-  def counts(self) -> dict[str, int]:
-    return {**self.table.counts, "without_picture": self.n_left_out}
+  def counts(self, ids: Collection[str]) -> dict[str, int]:
+    return {**super().counts(ids), "without_picture": self.n_left_out}
 
   def sliced(self, start: int, stop: int) -> BoxedFiles:
     return dataclasses.replace(self, pictures=self.pictures.sliced(start, stop), table=self.table.sliced(start, stop))
@@ -177,8 +168,29 @@ class BoxedFiles(Boxed):
     return key_of([self.pictures.fingerprint(), self.table.digest(), self.classes])
 
 
-def counts_of(source: Source | None) -> dict[str, int] | None:
-  """`BoxTable.counts` of the annotations beneath a source, however it is viewed or coded; None where it has none."""
-  while source is not None and not hasattr(source, "counts"):
-    source = getattr(source, "source", None)
-  return None if source is None else dict(source.counts)
+def counts_of(source: Source, ids: Iterable[str]) -> dict[str, int] | None:
+  """What there is to be found in the pictures with these ids, and what became of the rest of their annotations.
+
+  'objects', 'crowds', 'difficult' and the pictures 'without_objects' of any kind are counted as the source shows them,
+  so under its view; of 'boxes_outside_view' that leaves nothing. 'boxes_clipped' and 'boxes_dropped' had to be mended
+  before. 'without_picture' is of the whole split. None where there are no such annotations beneath the source.
+  """
+  annotated: Any = source
+  while annotated is not None and not isinstance(annotated, Boxed):
+    annotated = getattr(annotated, "source", None)
+  if annotated is None:
+    return None
+  ids = frozenset(ids)
+  targets = (source.target(index) for index in range(len(source)) if source.id(index) in ids)
+  kinds = [target["box_kinds"][target["box_labels"] >= 0] for target in targets]
+  n_of_kind = np.bincount(np.concatenate([np.zeros(0, np.uint8), *kinds]), minlength=3).tolist()
+  counts = annotated.counts(ids)
+  return {
+    "pictures": len(kinds),
+    "without_objects": sum(not found.size for found in kinds),
+    "objects": n_of_kind[OBJECT],
+    "crowds": n_of_kind[CROWD],
+    "difficult": n_of_kind[DIFFICULT],
+    "boxes_outside_view": counts.pop("boxes") - sum(n_of_kind),
+    **counts,
+  }
