@@ -20,6 +20,8 @@ Clip = np.ndarray  # uint8[t h w 3], sRGB; a still picture has t == 1
 Batch = Mapping[str, np.ndarray]  # 'image' uint8[b h w 3], 'id' str[b], 'mask' bool[b], 'place', and the task's targets
 Arrays = Mapping[str, Any]  # named arrays with a common leading axis b: outputs, predictions, targets
 Options = tuple[tuple[str, Any], ...]  # keyword options in canonical (sorted) order
+IGNORED = 255  # in a segmentation: a pixel that does not count
+OBJECT, CROWD, DIFFICULT = 0, 1, 2  # kinds of boxes
 STARTED = "started"  # source of weights that training starts from: random, but for what a file of another network holds
 
 
@@ -189,8 +191,8 @@ class Source(Protocol):
     'size' int32[2], the picture's (h, w):
       'boxes' float32[k 4]: x0, y0, x1, y1, continuous, the picture being 0…w by 0…h. k is that of the whole source;
         what a picture has not is zeros, and its 'box_labels' are -1. 'box_labels' int32[k]; 'box_areas' float32[k], by
-        which sizes are told apart; 'box_kinds' uint8[k]: 0 an object, 1 a crowd of them, 2 difficult, not to be scored.
-      'segmentation' uint8[h w]: a class a pixel, 255 where there is none that counts.
+        which sizes are told apart; 'box_kinds' uint8[k]: OBJECT, CROWD of them, or DIFFICULT, not to be scored.
+      'segmentation' uint8[h w]: a class a pixel, IGNORED where there is none that counts.
     """
     ...
 

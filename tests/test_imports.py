@@ -95,6 +95,17 @@ def test_layers(path):
     assert part in ONLY_FROM[target], f"{path.name} imports {target}"
 
 
+@pytest.mark.parametrize("name", ["IGNORED", "BACKGROUND", "CROWD"])
+def test_what_parts_have_to_agree_on_stands_once(name):
+  found = [
+    path.relative_to(PACKAGE).as_posix()
+    for path in FILES
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.Assign) and name in ast.unparse(node.targets[0]).strip("()").replace("_", "").split(", ")
+  ]
+  assert len(found) == 1, f"{name} stands in {', '.join(found)}; let the others import it"
+
+
 @pytest.mark.parametrize(
   "path",
   [path for path in FILES if path.relative_to(PACKAGE).as_posix() not in APART],

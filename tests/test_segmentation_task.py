@@ -9,8 +9,8 @@ from golden import segmentation_cases as cases
 from robust_compress import statistics
 from robust_compress.evaluate import evaluate
 from robust_compress.tasks import resampling
-from robust_compress.tasks.segmentation import NONE, Segmentation, unpacked
-from robust_compress.types import DataError
+from robust_compress.tasks.segmentation import Segmentation, unpacked
+from robust_compress.types import IGNORED, DataError
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "segmentation.npz")
 TASK = Segmentation()
@@ -20,7 +20,7 @@ K = cases.N_CLASSES
 def padded(maps, shape=cases.CANVAS):
   """(uint8[n H W], int32[n 2]) of maps of any size."""
   sides = [(shape[0] - len(one), shape[1] - one.shape[1]) for one in maps]
-  canvas = [np.pad(one, ((0, y), (0, x)), constant_values=NONE) for one, (y, x) in zip(maps, sides)]
+  canvas = [np.pad(one, ((0, y), (0, x)), constant_values=IGNORED) for one, (y, x) in zip(maps, sides)]
   return np.stack(canvas), np.array([one.shape for one in maps], np.int32)
 
 
@@ -54,7 +54,7 @@ def test_metrics_are_those_of_mmsegmentation():
 
 def test_metrics_are_those_of_a_confusion_matrix():
   found, truth = (np.concatenate([one.ravel() for one in maps]) for maps in zip(*cases.maps()))
-  found, truth = found[truth != NONE], truth[truth != NONE]
+  found, truth = found[truth != IGNORED], truth[truth != IGNORED]
   confusion = np.zeros((K, K))
   np.add.at(confusion, (truth, found), 1)
   right, union = np.diag(confusion), confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
@@ -76,7 +76,7 @@ def test_weights_are_multiplicities():
 
 
 def test_nothing_that_counts_has_no_metric():
-  nothing = np.full((3, 4), NONE, np.uint8)
+  nothing = np.full((3, 4), IGNORED, np.uint8)
   found = TASK.compute(records(*both([(np.zeros((3, 4), np.uint8), nothing)])))
   assert all(np.isnan(value) for value in found.values())
   assert all(np.isnan(value) for value in TASK.compute(statistics.take(records(), slice(0))).values())
@@ -118,8 +118,8 @@ def test_resampled_as_torch_does():
   found = jax.jit(TASK.predict)({"logits": cases.logits()}, view_batch())
   for index, (_, size) in enumerate(cases.VIEWS):
     np.testing.assert_array_equal(unpacked(np.asarray(found["segmentation"])[index], size), GOLDEN[f"view{index}"])
-    assert (np.asarray(found["segmentation"])[index, size[0] :] == NONE).all()
-    assert (np.asarray(found["segmentation"])[index, :, size[1] :] == NONE).all()
+    assert (np.asarray(found["segmentation"])[index, size[0] :] == IGNORED).all()
+    assert (np.asarray(found["segmentation"])[index, :, size[1] :] == IGNORED).all()
   assert np.asarray(found["n_classes"]).tolist() == [K] * len(cases.VIEWS)
 
 
@@ -218,7 +218,7 @@ def test_evaluation_keeps_packed_predictions():
 
 def loss_batch():
   label = np.random.default_rng(2).integers(0, K, (len(cases.VIEWS), *cases.INPUT)).astype(np.uint8)
-  label[:, :5] = NONE
+  label[:, :5] = IGNORED
   return {"segmentation": label, "mask": np.array([True, True, False, True])}
 
 
@@ -226,7 +226,7 @@ def test_loss_is_the_mean_over_pixels_that_count():
   logits, batch = cases.logits(), loss_batch()
   outputs = {"logits": logits, "auxiliary": logits[..., ::-1]}
   losses = jax.jit(TASK.loss)(outputs, batch)
-  counts = (batch["segmentation"] != NONE) & batch["mask"][:, None, None]
+  counts = (batch["segmentation"] != IGNORED) & batch["mask"][:, None, None]
   for name, values, share in (("cross_entropy", logits, 1.0), ("auxiliary", logits[..., ::-1], 0.4)):
     p = np.exp(values[counts].astype(np.float64))
     expected = -np.log(p[np.arange(len(p)), batch["segmentation"][counts]] / p.sum(-1)).mean()

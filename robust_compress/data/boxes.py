@@ -19,9 +19,8 @@ import numpy as np
 from robust_compress.data.files import FileSource
 from robust_compress.data.layout import differing
 from robust_compress.specs import key_of
-from robust_compress.types import DataError, Picture, Source
+from robust_compress.types import CROWD, DIFFICULT, OBJECT, DataError, Picture, Source
 
-OBJECT, CROWD, DIFFICULT = 0, 1, 2  # kinds
 MAX_BOXES = 2000  # of one picture
 _SLACK = 0.01  # pixels that a box may stick out by rounding, without being counted
 

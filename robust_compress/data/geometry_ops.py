@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from robust_compress.types import DataError, InputSpec, View
+from robust_compress.types import IGNORED, DataError, InputSpec, View
 
 Size = tuple[int, int]  # h, w
-IGNORED = 255  # of a segmentation: no class that counts
 KEPT = 0.25  # share of a box that a training crop must leave of it; else it teaches nothing
 IDENTITY = (0.0, 0.0, 1.0, 1.0)
 

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from robust_compress.specs import key_of, nearest
-from robust_compress.types import DataError, Picture, Source
+from robust_compress.types import IGNORED, DataError, Picture, Source
 
 BACKGROUND = "background"
-IGNORED = 255  # the label of pixels that do not count
 CLASS_LISTS = ("imagenet1k", "imagenet1001", "coco91", "coco80", "voc20", "ade150", "cityscapes19", "camvid11")
 VOC_IN_COCO = {
   "aeroplane": "airplane",

@@ -20,13 +20,12 @@ import numpy as np
 
 from robust_compress import convert
 from robust_compress.models.layers import BatchNorm, conv_init
-from robust_compress.types import Arrays, SpecError
+from robust_compress.types import IGNORED, Arrays, SpecError
 
 DEPTHS = (2, 2, 3, 3, 3)
 # Of CamVid's eleven classes: the median of their frequencies over each, as the published solver has them.
 CAMVID_WEIGHTS = (0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614)
 ENCODER = (*(f"conv{s}_{i}" for s in range(1, 6) for i in range(1, DEPTHS[s - 1] + 1)),)
-_IGNORED = 255
 
 
 class SegNet(nn.Module):
@@ -112,7 +111,7 @@ def camvid_loss(outputs: Arrays, batch: Arrays) -> dict[str, tuple[Any, Any]]:
       f"SegNet's loss weighs CamVid's {len(CAMVID_WEIGHTS)} classes and the network has {logits.shape[-1]}; leave "
       "n_classes as it is"
     )
-  counts = labels != _IGNORED
+  counts = labels != IGNORED
   if "mask" in batch:
     counts &= jnp.asarray(batch["mask"])[:, None, None]
   chosen = jax.nn.one_hot(jnp.where(counts, labels, 0), logits.shape[-1], dtype=jnp.float32)

@@ -24,7 +24,7 @@ from robust_compress.report.answers import Answer, Objects, class_name, load_ans
 from robust_compress.report.curves import Panel
 from robust_compress.report.examples import load_examples
 from robust_compress.report.markup import Safe, element
-from robust_compress.types import NONE, Cell, Point, Weights
+from robust_compress.types import IGNORED, NONE, Cell, Point, Weights
 
 _PLAIN = "Each picture as the codec saw it and as it came back, at true pixels, with its bytes and PSNR."
 _OVERLAID = (
@@ -154,6 +154,6 @@ def _said(answer: Answer, score: float) -> list[str]:
     n = int((answer.found["scores"] >= score).sum())
     return [f"{n or 'no'} box{'es' * (n > 1)}"]
   found, truth = answer.found["segmentation"], answer.truth.get("segmentation")
-  if truth is None or found.shape != truth.shape or (truth == overlays.IGNORED).all():
+  if truth is None or found.shape != truth.shape or (truth == IGNORED).all():
     return []
-  return [f"{names.percent_text(float((found == truth)[truth != overlays.IGNORED].mean()))} of pixels right"]
+  return [f"{names.percent_text(float((found == truth)[truth != IGNORED].mean()))} of pixels right"]

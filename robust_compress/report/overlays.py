@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-IGNORED = 255  # pixels that do not count
+from robust_compress.types import IGNORED
+
 LEAST, MOST = 256, 512  # pixels of the longer side, that smaller pictures are magnified to and larger ones reduced to
 _OPACITY = 0.55  # of a mask
 _GREY = (150, 150, 150)  # of what is not scored

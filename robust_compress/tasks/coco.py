@@ -23,12 +23,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robust_compress.types import CROWD, DIFFICULT, OBJECT
+
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # areas in pixels, both ends included
 VOC07, VOC10 = 40, 41  # columns; they differ in how recall is averaged over, not in hits
 GROUPS = (*(slice(10 * g, 10 * g + 10) for g in range(len(SIZES))), slice(VOC07, VOC10 + 1))  # columns of each group
 MAX_DETECTIONS = 100  # of a class in a picture
-OBJECT, CROWD, DIFFICULT = 0, 1, 2  # kinds
 
 _ALL = (1 << VOC07) - 1  # every column of COCO
 _BOTH = np.uint64(1 << VOC07 | 1 << VOC10)

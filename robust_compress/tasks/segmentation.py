@@ -19,9 +19,8 @@ import numpy as np
 
 from robust_compress.tasks.resampling import resampled_classes
 from robust_compress.tasks.unmixed import Unmixed
-from robust_compress.types import Arrays, DataError
+from robust_compress.types import IGNORED, Arrays, DataError
 
-NONE = 255  # the label of pixels that do not count
 AUXILIARY = 0.4  # weight of an auxiliary head's loss, as in MMSegmentation's configs
 
 
@@ -53,8 +52,8 @@ class Segmentation(Unmixed):
     """
     logits = jnp.asarray(outputs["logits"] if isinstance(outputs, Mapping) else outputs)
     n, *shape, n_classes = logits.shape
-    if n_classes > NONE:
-      raise DataError(f"segmentation: the model has {n_classes} classes; a pixel holds one of at most {NONE}")
+    if n_classes > IGNORED:
+      raise DataError(f"segmentation: the model has {n_classes} classes; a pixel holds one of at most {IGNORED}")
     extent = jnp.broadcast_to(jnp.asarray(shape, jnp.float32), (n, 2))
     as_it_is = jnp.broadcast_to(jnp.asarray([0, 0, 1, 1], jnp.float32), (n, 4))
     place = jnp.asarray(batch["place"]) if "place" in batch else jnp.concatenate([as_it_is, extent], -1)
@@ -66,7 +65,7 @@ class Segmentation(Unmixed):
     rows, columns = (jnp.arange(side, dtype=jnp.int32) for side in shape)
     inside = (rows[None, :, None] < size[:, :1, None]) & (columns[None, None] < size[:, 1:, None])
     return {
-      "segmentation": jnp.where(inside, classes, jnp.uint8(NONE)),
+      "segmentation": jnp.where(inside, classes, jnp.uint8(IGNORED)),
       "size": size,
       "n_classes": jnp.full(n, n_classes, jnp.int32),
     }
@@ -98,7 +97,7 @@ class Segmentation(Unmixed):
         raise DataError(
           f"{id}: the segmentation is of {truth.shape} pixels, and what was predicted is of {found.shape}"
         )
-      n_classes = int(predictions["n_classes"][index]) if "n_classes" in predictions else NONE
+      n_classes = int(predictions["n_classes"][index]) if "n_classes" in predictions else IGNORED
       records.append({"pixels": _pixels(found, truth, n_classes, id)})
     return records
 
@@ -137,7 +136,7 @@ def unpacked(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
 def _cross_entropy(logits: jax.Array, batch: Arrays) -> tuple[jax.Array, jax.Array]:
   """(sum over the pixels that count, their number)."""
   logits, label = logits.astype(jnp.float32), batch["segmentation"].astype(jnp.int32)
-  counts = label != NONE
+  counts = label != IGNORED
   if "mask" in batch:
     counts = counts & batch["mask"][:, None, None]
   own = jnp.take_along_axis(logits, jnp.where(counts, label, 0)[..., None], -1, mode="fill")[..., 0]
@@ -146,15 +145,15 @@ def _cross_entropy(logits: jax.Array, batch: Arrays) -> tuple[jax.Array, jax.Arr
 
 def _pixels(found: np.ndarray, truth: np.ndarray, n_classes: int, id: str) -> np.ndarray:
   pairs = truth.astype(np.uint16) << 8 | found
-  confusion = np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)[:NONE]
+  confusion = np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)[:IGNORED]
   labelled = confusion.sum(1)
   if labelled[n_classes:].any():
     unknown = n_classes + int(np.flatnonzero(labelled[n_classes:])[0])
     raise DataError(
       f"{id}: {labelled[unknown]} pixels have label {unknown}, and the model has classes 0 to {n_classes - 1}; "
-      f"the data needs the class list of the model, and {NONE} where no class counts"
+      f"the data needs the class list of the model, and {IGNORED} where no class counts"
     )
-  return np.stack([confusion.diagonal(), confusion.sum(0)[:NONE], labelled], 1)[:n_classes].astype(np.uint32)
+  return np.stack([confusion.diagonal(), confusion.sum(0)[:IGNORED], labelled], 1)[:n_classes].astype(np.uint32)
 
 
 def _totals(records: Mapping[str, np.ndarray], weights: np.ndarray | None) -> np.ndarray:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from robust_compress import specs
+from robust_compress.data.labels import BACKGROUND
 from robust_compress.data.scenes.draws import Draws
 from robust_compress.data.scenes.renderer import VERSION, Rendered, render, render_clip
 from robust_compress.data.scenes.scene import CLASSES, Scene, draw_scene
@@ -24,7 +25,6 @@ from robust_compress.types import DataError, Picture, SpecError
 SPLITS = {"train": 4000, "val": 500, "test": 1000}  # and how many pictures each has unless told
 _MIN_SIZE, _MAX_SIZE = 16, 2048
 TRUTHS = ("label", "boxes", "segmentation")
-BACKGROUND = "background"  # of segmentation: the backdrop, and the clutter, which is there to be mistaken for an object
 MAX_OBJECTS = 32
 _KEPT_BYTES = 192_000_000  # of rendered pictures that a source keeps in memory, and of masks
 _N_OBJECTS = 4  # stream of draws
@@ -66,6 +66,7 @@ class Scenes:
       raise SpecError(f"scenes(objects={objects}): objects runs from 1 to {MAX_OBJECTS}")
     self.split, self.size, self.seed, self.truth, self.objects = split, size, seed, truth, objects
     self.n = SPLITS[split] if n is None else n
+    # The background of a segmentation is the backdrop, and the clutter, which is there to be mistaken for an object.
     self.classes = (BACKGROUND, *CLASSES) if truth == "segmentation" else CLASSES
     self._kept: dict[tuple[int, int], np.ndarray] = {}
     self._truths: dict[int, dict[str, np.ndarray]] = {}
