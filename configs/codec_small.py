@@ -36,7 +36,7 @@ def get_config(arg=None):
     raise nearest("network of this config", network, NETWORKS)
   widths, start, n_steps, learning_rate = NETWORKS[network]
   config = settings.default_config()
-  config.title = f"A small {network} for rates from 0.1 to 1.2 bpp"
+  config.title = f"A small {network} for many rates"
   config.task = "codec"
   config.models = (f"{network}({widths},mode=ste,start={start})",)
   config.train_data = "pictures(path=imagenet_samples+camvid/train+coco128x/images):all"

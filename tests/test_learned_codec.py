@@ -1,7 +1,11 @@
 """Learned codecs with small random weights: blobs that hang on the picture alone, and the decoder's own pixels."""
 
 import functools
+import os
+import platform
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 
 from robust_compress import foreign
 from robust_compress.codecs import canonical_point, check_level, ladder, load_codec, varint
-from robust_compress.codecs.learned import coders, container, programs, tfc, tiles, weights
+from robust_compress.codecs.learned import arithmetic, coders, container, programs, tfc, tiles, weights
 from robust_compress.codecs.learned.networks import NETWORKS
 from robust_compress.compress import compress
 from robust_compress.data.cache import CodedSource
@@ -312,6 +316,8 @@ def test_what_is_missing_is_told_with_its_remedy(tmp_path):
     load_codec("mbt2018", coder="rans")
   with pytest.raises(SpecError, match=r"mbt2018\(metric=lpips\): expected one of mse, ms-ssim"):
     load_codec("mbt2018", metric="lpips")
+  with pytest.raises(SpecError, match="is a folder, and no files of it were published; name one file"):
+    load_codec("cheng2020-gmm", weights=str(tmp_path))
   with pytest.raises(SpecError, match="no option of mbt2018 'weight'; did you mean 'weights'"):
     load_codec("mbt2018", weight="")
 
@@ -333,10 +339,30 @@ def test_the_fingerprint_tells_weights_and_coder():
   assert "jax " in fingerprint
   assert "scipy " in fingerprint
   assert "constriction " in fingerprint
-  assert "strings 1" in fingerprint
+  assert "strings 2" in fingerprint
+  assert f"arithmetic {arithmetic.fingerprint()}" in fingerprint
   assert str(small_weights("mbt2018-mean").parent) not in fingerprint
   other = load_codec("mbt2018-mean", weights=str(small_weights("mbt2018-mean", sign=-1)))
   assert other.fingerprint() != fingerprint
+
+
+def test_the_fingerprint_tells_processors_that_compute_otherwise():
+  script = "from robust_compress.codecs.learned import arithmetic; print(arithmetic.fingerprint())"
+  flags = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2", "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run([sys.executable, "-c", script], env=os.environ | flags, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert len(done.stdout.strip()) == len(arithmetic.fingerprint()) == 8
+  is_without_fma = platform.machine() != "x86_64"
+  assert (done.stdout.strip() == arithmetic.fingerprint()) == is_without_fma
+
+
+def test_without_the_processor_among_the_platforms_the_error_says_so(monkeypatch):
+  def local_devices(backend):
+    raise RuntimeError(f"Unknown backend: '{backend}' requested, but no platforms that are instances of it are present")
+
+  monkeypatch.setattr(jax, "local_devices", local_devices)
+  with pytest.raises(CodecError, match=r"computed on the processor.*set JAX_PLATFORMS=.*cpu"):
+    arithmetic.host()
 
 
 # ------------------------------------------------------------------------------------------------ the other coder

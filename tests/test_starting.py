@@ -158,6 +158,20 @@ def test_the_command_writes_one_for_a_mixture(run):
   assert shapes["entropy_parameters.4.weight"] == (3 * 3 * 12, 640, 1, 1)
 
 
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (("--n=0",), "0: expected a whole number from 2"),
+    (("--m=-3",), "-3: expected a whole number from 2"),
+    (("--mean=mean.safetensors", "--m=12"), "--mean gives the widths"),
+  ],
+)
+def test_widths_that_cannot_be_are_errors(run, options, message, capsys):
+  with pytest.raises(SystemExit) as raised:
+    run(*options)
+  assert message in f"{raised.value} {capsys.readouterr().err}"
+
+
 def test_pictures_too_small_for_a_window_are_an_error(run):
   with pytest.raises(SystemExit, match="expected pictures of 64×64 or more"):
     run(side=60)

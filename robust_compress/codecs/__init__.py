@@ -44,7 +44,7 @@ CODECS: dict[str, tuple[Callable[..., Codec], str]] = {
   "mbt2018": (_learned("mbt2018"), _LEARNED),
   "cheng2020-anchor": (_learned("cheng2020-anchor"), _LEARNED),
   "cheng2020-attn": (_learned("cheng2020-attn"), _LEARNED),
-  "cheng2020-gmm": (_learned("cheng2020-gmm"), _LEARNED),
+  "cheng2020-gmm": (_learned("cheng2020-gmm"), "level 1-5; weights=FILE, coder=constriction|tfc"),
 }
 
 

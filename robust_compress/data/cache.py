@@ -117,7 +117,8 @@ class CodedSource:
       n_off = "another size" if decoded.shape != clip.shape else f"{np.mean(decoded != clip):.2%} of samples"
       raise StoreError(
         f"{self.directory}: picture {self.source.id(entry.position)!r} does not decode to the pixels that stand beside "
-        f"it ({n_off} off): coded on another kind of device, or by other versions. Run compress again with --replace"
+        f"it ({n_off} off): coded on another kind of device, or by other versions. Delete {self.directory} and run "
+        "compress again"
       )
     self._proven.add(entry.position)
 

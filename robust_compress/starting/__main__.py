@@ -20,9 +20,9 @@ from robust_compress.codecs.learned.networks import keys
 from robust_compress.data.picture_folders import pictures
 from robust_compress.starting import residual, strided
 from robust_compress.starting.context import with_context
-from robust_compress.types import DataError, RobustCompressError
+from robust_compress.types import DataError, RobustCompressError, SpecError
 
-STARTS = {"mbt2018-mean": (strided.start, 160), "cheng2020-gmm": (residual.start, 120)}  # and the m trained here
+STARTS = {"mbt2018-mean": (strided.start, 48, 160), "cheng2020-gmm": (residual.start, 48, 120)}  # and the n and m here
 SIDE = 64  # of the windows that are looked at
 N_WINDOWS, N_MEASURED = 1500, 200  # of which components are taken; on which features are measured
 PATIENCE = 100  # draws for each picture, before a window must have been found
@@ -44,17 +44,25 @@ def _parser() -> argparse.ArgumentParser:
   kind = parser.add_mutually_exclusive_group()
   kind.add_argument("--network", choices=STARTS, default="mbt2018-mean", help="what starts from principal components")
   kind.add_argument("--mean", metavar="FILE", help="weights of mbt2018-mean, for a start of mbt2018")
-  parser.add_argument("--n", type=int, default=48, help="channels of the transforms: 48")
-  parser.add_argument("--m", type=int, help="channels of y: 160, of cheng2020-gmm 120")
+  parser.add_argument("--n", type=_width, help="channels of the transforms: 48")
+  parser.add_argument("--m", type=_width, help="channels of y: 160, of cheng2020-gmm 120")
   parser.add_argument("--output", required=True, metavar="FILE", help="a .safetensors file")
   return parser
 
 
 def _start(args: argparse.Namespace) -> dict[str, np.ndarray]:
   if args.mean:
+    if args.n or args.m:
+      raise SpecError("--mean gives the widths; leave --n and --m out")
     return with_context(weights.load("mbt2018-mean", args.mean), windows(args.folders, N_MEASURED))
-  start, m = STARTS[args.network]
-  return start(windows(args.folders, N_WINDOWS), args.n, args.m or m)
+  start, n, m = STARTS[args.network]
+  return start(windows(args.folders, N_WINDOWS), args.n or n, args.m or m)
+
+
+def _width(text: str) -> int:
+  if not text.isdecimal() or int(text) < 2:
+    raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 2")
+  return int(text)
 
 
 def windows(folders: Sequence[str], n: int, seed: int = 0) -> np.ndarray:

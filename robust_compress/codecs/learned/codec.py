@@ -26,7 +26,7 @@ from robust_compress.codecs import checks, frames
 from robust_compress.codecs.learned import container, weights
 from robust_compress.codecs.learned.networks import FILES_AT, METRICS, load_network
 from robust_compress.specs import format_call
-from robust_compress.types import Clip, CodecError, Coded, LevelError, WeightsError
+from robust_compress.types import Clip, CodecError, Coded, LevelError, SpecError, WeightsError
 
 if TYPE_CHECKING:
   from robust_compress.codecs.learned.programs import Programs
@@ -74,6 +74,8 @@ class LearnedCodec:
       raise WeightsError(f"{name}: no file or folder {weights}; expected weights, or a folder of CompressAI's")
     self.name, self.metric, self.coder = name, metric, coder
     self._network, self._given = load_network(name), Path(weights) if weights else None
+    if self._given and self._given.is_dir() and not self._network.files:
+      raise SpecError(f"{name}: {weights} is a folder, and no files of it were published; name one file of weights")
     self._programs: dict[int, Programs] = {}  # by quality, where each has a file of its own
     self._reading = threading.Lock()
 
@@ -92,13 +94,14 @@ class LearnedCodec:
     checks.level(self.name, level, (self.levels[0], self.levels[-1]), "quality", not self._n_gains)
 
   def fingerprint(self) -> str:
-    """Reads the weights, whose key is in it, and asks jax for the kind of device."""
+    """Reads the weights, whose key is in it, asks jax for the kind of device, and computes a little."""
     import jax
 
-    from robust_compress.codecs.learned import coders, strings
+    from robust_compress.codecs.learned import arithmetic, coders, strings
 
     jax_version, scipy_version = map(importlib.metadata.version, ("jax", "scipy"))  # scipy's ndtr makes the tables
-    libraries = f"jax {jax_version} on {jax.default_backend()}, scipy {scipy_version}"
+    libraries = f"jax {jax_version} on {jax.default_backend()}, arithmetic {arithmetic.fingerprint()}"
+    libraries += f", scipy {scipy_version}"
     coder = f"{coders.load_coder(self.coder).fingerprint()}, strings {strings.VERSION}"
     return f"{format_call(self.name, {'coder': self.coder})}, weights {self._key()}, {libraries}, {coder}"
 
@@ -113,7 +116,8 @@ class LearnedCodec:
     """Blobs to uint8[t h w 3] clips. Nothing is allocated before the declared sizes are checked.
 
     A blob too short for its size is refused at once. Of mixtures (cheng2020-gmm) a few bytes may hold any size: they
-    take the time of a picture as large as declared, which at the limit on pixels ends by `foreign_limits` alone.
+    take the time of a picture as large as declared, which at the limit on pixels ends by `foreign_limits` alone. And
+    they decode only on a processor whose arithmetic is that of the one that coded them (`arithmetic.py`).
     """
     return _by_threads(lambda blob: frames.decode_frames(blob, self.name, self._decode_one, self._open), blobs)
 

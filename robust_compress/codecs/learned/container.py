@@ -42,6 +42,10 @@ MODELS = (  # a model's number is its place: add at the end
 )
 CODERS = ("constriction", "tfc")
 MAX_STRINGS = 4
+OTHERWISE = (
+  "this machine computes other probabilities than the encoder's did. Decode on the same kind of device and processor, "
+  "with the same versions"
+)
 _MAX_LEVEL = (1 << 16) / LEVEL_STEPS
 
 
@@ -135,8 +139,7 @@ def check(contents: Contents, symbols: Iterable[np.ndarray]) -> None:
   """Raises CodecError unless the decoded symbols are those that were coded. They come as `write` took them."""
   if _checksum(contents.start, symbols) != contents.checksum:
     raise CodecError(
-      f"{contents.header.model}: decodes to other symbols than were coded: this machine computes other probabilities "
-      "than the encoder's did. Decode on the same kind of device, with the same versions; or the blob is damaged"
+      f"{contents.header.model}: decodes to other symbols than were coded: {OTHERWISE}; or the blob is damaged"
     )
 
 

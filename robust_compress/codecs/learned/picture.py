@@ -45,8 +45,8 @@ def decode(programs: Programs, contents: Contents) -> np.ndarray:
   height, width = (side // 16 for side in _padded_sides(programs, header.height, header.width))
   try:
     latents = strings.read(programs, contents.strings, (height, width), header.level, load_coder(header.coder))
-  except CodecError as error:
-    raise CodecError(f"{header.model}: {error}") from error
+  except CodecError as error:  # the bytes and the weights were checked: most likely the probabilities are others
+    raise CodecError(f"{header.model}: {error}; or {container.OTHERWISE}") from error
   container.check(contents, latents.symbols)
   return programs.synthesis(latents.y_hat, header.level)[: header.height, : header.width]
 

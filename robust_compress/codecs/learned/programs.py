@@ -3,7 +3,8 @@
     pixels ──analysis──▶ y ──hyper_analysis──▶ z ┄┄▶ ẑ ──features, foretell──▶ prior of y        ŷ ──synthesis──▶ pixels
 
 What gives entropy parameters runs on the processor, wherever the rest runs: its numbers must be those of the other side
-to the last bit, so that a blob of a machine with an accelerator decodes on one without. Large pictures are worked on by
+to the last bit, so that a blob of a machine with an accelerator decodes on one without, if the processors compute alike
+(`arithmetic.py`). Large pictures are worked on by
 tiles, one at a time.
 """
 
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_compress.codecs.learned import tables, tiles, wavefront, weights
+from robust_compress.codecs.learned import arithmetic, tables, tiles, wavefront, weights
 from robust_compress.codecs.learned.networks import factorized
 from robust_compress.codecs.learned.networks.cheng2020 import GaussianMixture
 from robust_compress.codecs.learned.networks.context import ContextModel
@@ -57,7 +58,7 @@ class Programs:
     self.has_context = isinstance(self._module, ContextModel)
     self.is_mixture = isinstance(self._module, GaussianMixture)
     self.stride = self._module.stride
-    self._here, self._host = jax.local_devices()[0], jax.local_devices(backend="cpu")[0]
+    self._here, self._host = jax.local_devices()[0], arithmetic.host()
     self._analysis, self._synthesis = jax.jit(self._analyse), jax.jit(self._synthesise)
     self._hyper_analysis, self._features = jax.jit(self._hyper_analyse), jax.jit(self._begin)
     self._compiling = threading.Lock()

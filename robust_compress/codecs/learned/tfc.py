@@ -67,7 +67,7 @@ class Decoder:
     self._string = np.frombuffer(string, np.uint8)
     self._rows = _Rows()
     self._number = np.array(next(_numbers))
-    self._is_open = False
+    self._process = 0  # which one holds it: the first is 1
     weakref.finalize(self, _WORKER.closed.append, self._number)
 
   def get(self, indexes: np.ndarray, tables: Tables) -> np.ndarray:
@@ -88,10 +88,10 @@ class Decoder:
   def _get(self, indexes: np.ndarray) -> np.ndarray:
     if not len(indexes):
       return np.zeros(0, np.int32)
-    if not self._is_open:
-      _WORKER.ask(do="open", number=self._number, string=self._string, **self._rows.lookup())
-      self._is_open = True
-    return _WORKER.ask(do="get", number=self._number, indexes=indexes.astype(np.int32))["symbols"]
+    if not self._process:
+      opened = _WORKER.ask(do="open", number=self._number, string=self._string, **self._rows.lookup())
+      self._process = int(opened["process"])
+    return _WORKER.ask(self._process, do="get", number=self._number, indexes=indexes.astype(np.int32))["symbols"]
 
 
 def fingerprint() -> str:
@@ -137,18 +137,27 @@ class _Worker:
   def __init__(self) -> None:
     self._lock = threading.Lock()
     self._process: subprocess.Popen | None = None
+    self._n_started = 0
     self.closed: list[np.ndarray] = []  # decoders that nobody holds any more; told with the next question
 
-  def ask(self, **question: np.ndarray | str) -> dict[str, np.ndarray]:
-    """Raises CodecError with the ops' own words, or where the process ended or did not answer."""
+  def ask(self, process: int | None = None, **question: np.ndarray | str) -> dict[str, np.ndarray]:
+    """An answer, and in it the number of the process that gave it.
+
+    Raises CodecError with the ops' own words, where the process ended or did not answer, or where it is another than
+    the one that is meant.
+    """
     with self._lock:
       if self._process is None or self._process.poll() is not None:
         self.end()
         pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
         command = [str(python()), tfc_worker.__file__]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=_environment(), **pipes)
+        self._n_started += 1
+      if process not in (None, self._n_started):
+        raise CodecError("coder 'tfc': its process ended while this string was being decoded; decode it again")
       closed = [self.closed.pop() for _ in range(len(self.closed))]
       answer = self._ask({**question, "closed": np.array(closed, np.int64)})
+      answer["process"] = np.array(self._n_started)
     if "error" in answer:
       raise CodecError(f"coder 'tfc': {answer['error']}; the string is damaged, or not of these weights")
     return answer

@@ -90,7 +90,7 @@ def trainee(
   Args:
     metric: what the task weighs: 'mse' or 'ms-ssim'.
     quality: as published, from 1: it gives the width and λ.
-    n, m: the width in place of a published one.
+    n, m: the width in place of a published one, 2 or more.
     levels: of gain units; λ then runs over the published qualities 1 to `levels`.
     mode: of quantisation, 'noise' or 'ste'.
     side: of the crops trained on, a multiple of 64.
@@ -137,8 +137,9 @@ def _check_numbers(network: str, options: Mapping[str, Any], n_qualities: int, n
   """Raises SpecError for options of `trainee` that do not go together or are out of range."""
   numbers = {key: value for key, value in options.items() if key not in ("metric", "mode")}
   for key, value in numbers.items():
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-      raise SpecError(f"{network}({key}={value}): expected a whole number from 1")
+    least = 2 if key in ("n", "m") else 1  # attention halves a width
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+      raise SpecError(f"{network}({key}={value}): expected a whole number from {least}")
   has_quality, has_levels, has_n, has_m = (key in numbers for key in ("quality", "levels", "n", "m"))
   if has_quality == has_levels or has_n != has_m or not (has_quality or has_n):
     raise SpecError(f"{network}: expected a quality, or levels with n and m, as in {network}(levels=7,n=64,m=96)")

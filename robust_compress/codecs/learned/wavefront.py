@@ -70,11 +70,11 @@ def walk(foretell: Foretell, begun: np.ndarray, decide: Decide, m: int) -> np.nd
   """
   height, width = begun.shape[:2]
   along = order(height, width)
-  begun = np.pad(begun.reshape(height * width, -1)[along.positions], ((0, SIZES[-1]), (0, 0)))
+  begun, positions = begun.reshape(height * width, -1), np.pad(along.positions, (0, SIZES[-1]))
   y_hat = np.zeros(((height + _MARGIN) * (width + 2 * _MARGIN), m), np.float32)
   for start, end, size in along.portions:
     neighbours = y_hat.take(along.neighbours[start : start + size], axis=0)
-    prior = foretell(begun[start : start + size], neighbours)
+    prior = foretell(begun.take(positions[start : start + size], axis=0), neighbours)
     prior = type(prior)(*(np.asarray(part)[: end - start] for part in prior))
     y_hat[along.places[start:end]] = decide(slice(start, end), prior)
   return y_hat.reshape(height + _MARGIN, width + 2 * _MARGIN, m)[_MARGIN:, _MARGIN:-_MARGIN]
