@@ -19,7 +19,7 @@ import PIL
 from ml_collections import ConfigDict
 
 from robust_compress import evaluate, models, named, provenance, settings, specs, tasks
-from robust_compress.data import image_ops, labels
+from robust_compress.data import image_ops, inputs, labels
 from robust_compress.pictures import Pictures
 from robust_compress.trained import Trained
 from robust_compress.types import NONE, STARTED, Cell, ModelSpec, Point, Source, SpecError, Weights, WeightsError
@@ -72,15 +72,21 @@ class Bench:
       raise SpecError(f"{model.name} is named twice, with other weights; use a study for each")
 
   def labelled(self, model: ModelSpec, data: str, point: Point = NONE) -> Source:
-    """Pictures with labels in the order of the model's outputs: a named class list, or that of the training data."""
+    """Pictures with labels in the order of the model's outputs: a named class list, or that of the training data.
+
+    Raises SpecError for labels of another frame than the model is fed, and DataError for classes that it lacks.
+    """
     source = self.pictures.source(data, point)
+    inputs.check_labelled(source, model.input, specs.parse_data(data).view)
     whose, _, published = model.classes.partition(":")
     if whose not in ("", "source"):
-      return labels.RelabelledSource(source, labels.class_list(model.classes))
-    classes = self.pictures.source(self.config.train_data or data).classes
-    if published and labels.class_list(published)[0] in ("", labels.BACKGROUND):
-      classes = (labels.BACKGROUND, *classes)
-    _check_head(model, classes, data)
+      classes = labels.class_list(model.classes)
+    else:
+      classes = self.pictures.source(self.config.train_data or data).classes
+      has_none = bool(published) and labels.class_list(published)[0] in ("", labels.BACKGROUND)
+      if has_none and classes[:1] != (labels.BACKGROUND,):
+        classes = (labels.BACKGROUND, *classes)
+      _check_head(model, classes, data)
     return source if source.classes == classes else labels.RelabelledSource(source, classes)
 
   # --------------------------------------------------------------------------------------------- weights

@@ -308,6 +308,13 @@ def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray])
   write_atomic(path, save(arrays, metadata={"format": "pt"}))
 
 
+def check_finite(arrays: Mapping[str, np.ndarray], name: str) -> None:
+  """Raises WeightsError, which names the first array that holds numbers that are not finite."""
+  for key, array in arrays.items():
+    if not np.isfinite(array).all():
+      raise WeightsError(f"weights {name}: {key} holds numbers that are not finite; train or fetch them again")
+
+
 def halved(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
   """Arrays as float16. Raises WeightsError, which names the array, for numbers over its range."""
   with np.errstate(over="ignore"):  # told below

@@ -18,7 +18,7 @@ from robust_compress.codecs.learned.training import trainee
 from robust_compress.data import pipeline
 from robust_compress.inspect import quality
 from robust_compress.metric_writers import read_jsonl
-from robust_compress.models import load_weights
+from robust_compress.models import export, load_weights
 from robust_compress.tasks import similarity
 from robust_compress.tasks.codec import Codec
 from robust_compress.types import DataError, Recipe, SpecError, View, Weights, WeightsError
@@ -167,7 +167,7 @@ def test_coded_bits_are_near_those_estimated():
 
 def test_a_network_starts_from_a_related_one(tmp_path):
   mean = jax.tree.map(np.asarray, load_weights(small()))
-  weights.write(mean, tmp_path / "mean.safetensors")
+  export(small(), mean, tmp_path / "mean.safetensors")
   text = f'mbt2018(levels=3,m=12,n=8,side=64,start="{tmp_path}/mean.safetensors")'
   model, files = named.load(text)
   assert model.name == "mbt2018(levels=3,m=12,n=8,side=64)"

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from fakes import MemorySource, photo
 
+from robust_compress import models
 from robust_compress.data import labels
+from robust_compress.data.scenes import Scenes
 from robust_compress.types import DataError, SpecError
 
 IMAGENETTE = (
@@ -77,7 +79,7 @@ def test_class_lists():
   sizes = {name: len(labels.class_list(name)) for name in labels.CLASS_LISTS}
   assert sizes == {
     "imagenet1k": 1000, "imagenet1001": 1001, "coco91": 91, "coco80": 80, "voc20": 20, "ade150": 150,
-    "cityscapes19": 19, "camvid11": 11,
+    "cityscapes19": 19, "camvid11": 11, "scenes10": 10, "scenes11": 11,
   }  # fmt: skip
   coco = labels.class_list("coco91")
   assert [coco[i] for i in (0, 1, 12, 13, 90)] == ["", "person", "", "stop sign", "toothbrush"]
@@ -88,6 +90,17 @@ def test_class_lists():
     assert labels.relabel(labels.class_list(name), labels.class_list(name)).tolist() == [
       i if label else -1 for i, label in enumerate(labels.class_list(name))
     ]
+
+
+@pytest.mark.parametrize(("name", "truth"), [("scenes10", "boxes"), ("scenes11", "segmentation")])
+def test_the_lists_of_scenes_are_those_of_the_scenes(name, truth):
+  assert labels.class_list(name) == Scenes("test", n=1, truth=truth).classes
+
+
+def test_shipped_weights_are_not_scored_on_other_classes_of_as_many():
+  model = models.load_model("nano_seg.scenes")
+  with pytest.raises(DataError, match="sky"):
+    labels.relabel(labels.class_list("camvid11"), labels.class_list(model.classes))
 
 
 def test_labels_of_voc_and_coco_meet():

@@ -12,11 +12,13 @@ from golden import seeded
 
 from robust_compress import convert
 from robust_compress.codecs.learned import container, weights
-from robust_compress.codecs.learned.networks import NETWORKS, load_network
-from robust_compress.types import LevelError, SpecError, WeightsError
+from robust_compress.codecs.learned.networks import NETWORKS, keys, load_network
+from robust_compress.models import export
+from robust_compress.types import InputSpec, LevelError, ModelSpec, SpecError, Weights, WeightsError
 
 NARROW = {name: {"n": 4, "m": 6} for name in NETWORKS}
 NARROW["cheng2020-gmm"]["hidden"] = 10
+MODEL = ModelSpec("a codec", "codec", None, InputSpec((64, 64), None), Weights("random"), keys.RULES)  # to export
 
 
 @functools.cache
@@ -50,7 +52,7 @@ def test_what_is_written_is_read(name, levels, tmp_path):
   loaded = weights.from_variables(name, variables_of(name, levels))
   assert_same(loaded, variables_of(name, levels))
   assert loaded._asdict() | NARROW[name] | {"levels": levels} == loaded._asdict()
-  weights.write(loaded, tmp_path / "w.safetensors")
+  export(MODEL, loaded.variables, tmp_path / "w.safetensors")
   again = weights.load(name, tmp_path / "w.safetensors")
   assert_same(again, loaded.variables)
   assert again[2:] == loaded[2:]
@@ -59,11 +61,11 @@ def test_what_is_written_is_read(name, levels, tmp_path):
 
 def test_half_precision_is_read_as_float32_and_is_other_weights(tmp_path):
   loaded = weights.from_variables("mbt2018-mean", variables_of("mbt2018-mean"))
-  weights.write(loaded, tmp_path / "half.safetensors", half=True)
+  export(MODEL, loaded.variables, tmp_path / "half.safetensors", half=True)
   half = weights.load("mbt2018-mean", tmp_path / "half.safetensors")
   assert {leaf.dtype for leaf in jax.tree.leaves(half.variables)} == {np.dtype(np.float32)}
   assert half.key != loaded.key
-  weights.write(half, tmp_path / "whole.safetensors")
+  export(MODEL, half.variables, tmp_path / "whole.safetensors")
   assert weights.load("mbt2018-mean", tmp_path / "whole.safetensors").key == half.key
 
 
@@ -71,9 +73,14 @@ def test_numbers_over_the_range_of_float16_are_refused(tmp_path):
   arrays = {**arrays_of("mbt2018-mean"), "g_a.0.bias": np.full(4, 1e5, np.float32)}
   loaded = weights.load("mbt2018-mean", saved(tmp_path / "w.safetensors", arrays))
   with pytest.raises(WeightsError, match=r"half.safetensors: g_a.0.bias is not finite in float16"):
-    weights.write(loaded, tmp_path / "half.safetensors", half=True)
-  with pytest.raises(WeightsError, match=r"expected a name that ends in \.safetensors"):
-    weights.write(loaded, tmp_path / "half.npz")
+    export(MODEL, loaded.variables, tmp_path / "half.safetensors", half=True)
+
+
+def test_numbers_that_are_not_finite_are_not_exported(tmp_path):
+  variables = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), variables_of("mbt2018-mean"))
+  with pytest.raises(WeightsError, match=r"w.safetensors: .* holds numbers that are not finite; train"):
+    export(MODEL, variables, tmp_path / "w.safetensors")
+  assert not list(tmp_path.iterdir())
 
 
 def test_the_key_is_of_the_numbers():

@@ -21,7 +21,18 @@ from robust_compress.specs import key_of, nearest
 from robust_compress.types import IGNORED, DataError, Picture, Source
 
 BACKGROUND = "background"
-CLASS_LISTS = ("imagenet1k", "imagenet1001", "coco91", "coco80", "voc20", "ade150", "cityscapes19", "camvid11")
+CLASS_LISTS = (
+  "imagenet1k",
+  "imagenet1001",
+  "coco91",
+  "coco80",
+  "voc20",
+  "ade150",
+  "cityscapes19",
+  "camvid11",
+  "scenes10",
+  "scenes11",
+)
 VOC_IN_COCO = {
   "aeroplane": "airplane",
   "diningtable": "dining table",
@@ -46,7 +57,8 @@ def class_list(name: str) -> tuple[str, ...]:
   """The classes of a model's outputs, in order; '' for a label that stands for none.
 
   'coco91' counts as COCO's category ids do, from 1 to 90 with gaps; 'coco80' is the same without gaps, from 0.
-  'camvid11' has the order of SegNet's masks, and 'ade150' the first of each class's names.
+  'camvid11' has the order of SegNet's masks, 'ade150' the first of each class's names. 'scenes10' are the objects of
+  rendered scenes, and 'scenes11' these behind the background.
 
   >>> class_list('imagenet1k')[:2], class_list('imagenet1001')[:2], class_list('coco91')[:3]
   (('n01440764', 'n01443537'), ('background', 'n01440764'), ('', 'person', 'bicycle'))
@@ -57,6 +69,10 @@ def class_list(name: str) -> tuple[str, ...]:
     return (*([BACKGROUND] if name == "imagenet1001" else []), *imagenet_names())
   if name == "coco80":
     return tuple(filter(None, class_list("coco91")))
+  if name.startswith("scenes"):
+    from robust_compress.data.scenes.scene import CLASSES
+
+    return (*([BACKGROUND] if name == "scenes11" else []), *CLASSES)
   text = (Path(__file__).parent / "class_lists" / f"{name}.txt").read_text(encoding="utf-8")
   numbered = {int(number): label for number, label in (line.split(" ", 1) for line in text.splitlines())}
   return tuple(numbered.get(label, "") for label in range(max(numbered) + 1))

@@ -83,7 +83,7 @@ class TfdsBoxes(Boxed):
     crowd, difficult = (np.asarray(objects.get(key, given * 0), bool) for key in ("is_crowd", "is_difficult"))
     kinds = np.where(crowd, boxes.CROWD, np.where(difficult, boxes.DIFFICULT, boxes.OBJECT))
     areas = np.asarray(objects.get("area", np.full(len(given), np.nan)), np.float64)
-    return Annotated((height, width), corners.tolist(), given.tolist(), kinds.tolist(), areas.tolist())
+    return Annotated((height, width), corners.tolist(), given.tolist(), kinds.tolist(), areas.tolist(), self.id(index))
 
   def sliced(self, start: int, stop: int) -> TfdsBoxes:
     return dataclasses.replace(self, pictures=self.pictures.sliced(start, stop))

@@ -126,7 +126,7 @@ _ROWS: tuple[Classifier, ...] = (
   _tv("mobilenet_v3_large.tv_in1k", _V3_TV, "mobilenet_v3_large-8738ca79", 256, 5_483_032, 74.042, **_TV),
   _tv("mobilenet_v3_large.tv2_in1k", _V3_TV, "mobilenet_v3_large-5c1a4163", 232, 5_483_032, 75.274, **_TV),
   _tv("squeezenet1_0.tv_in1k", "squeezenet:squeezenet1_0", "squeezenet1_0-b66bff10", 256, 1_248_424, 58.092),
-  Classifier("nano.scenes", "nano:nano", _NANO_SCENES, 160, "bicubic", 311_714, size=160, classes="source"),
+  Classifier("nano.scenes", "nano:nano", _NANO_SCENES, 160, "bicubic", 311_714, size=160, classes="scenes10"),
   Classifier("nano.random", "nano:nano", "random", 160, "bicubic", 311_714, size=160, classes="source"),
 )
 

@@ -59,15 +59,15 @@ _DDOD = DetectorRow(
 )
 
 
-def _nano(name: str, source: str) -> DetectorRow:
+def _nano(name: str, source: str, classes: str) -> DetectorRow:
   """shipped/ has the file and its card; configs/scenes_dense.py trained it."""
   builder, side = "nano_detector:nano_detector", 160
-  return DetectorRow(name, builder, source, 388_390, classes="source", resize=side, longest=side)
+  return DetectorRow(name, builder, source, 388_390, classes=classes, resize=side, longest=side)
 
 
 DETECTORS: tuple[DetectorRow, ...] = (
-  _nano("nano_det.scenes", "file:871c05b157732e1af6218fb8143f46afb2ce8dbbaef46ece79f1f9c81f7c59af"),
-  _nano("nano_det.random", "random"),
+  _nano("nano_det.scenes", "file:871c05b157732e1af6218fb8143f46afb2ce8dbbaef46ece79f1f9c81f7c59af", "scenes10"),
+  _nano("nano_det.random", "random", "source"),
   _detr("resnet50", 41_577_888, 42.0),
   _detr("resnet101", 60_570_016, 43.5),
   _detr("resnet101_dc5", 60_570_016, 44.9),

@@ -19,12 +19,13 @@ def export(model: ModelSpec, variables: Mapping[str, Any], path: str | os.PathLi
   With `half`, as float16: half the size, and where they are read again, slightly other weights.
 
   Raises:
-    WeightsError: another ending than .safetensors; a model without rules, variables that its rules do not name, or
-      numbers over the range of float16.
+    WeightsError: another ending than .safetensors; a model without rules, variables that its rules do not name,
+      numbers that are not finite, or over the range of float16.
   """
   if not os.fspath(path).endswith(".safetensors"):
     raise WeightsError(f"{path}: weights are exported as safetensors; expected a name that ends in .safetensors")
   if not model.rules:
     raise WeightsError(f"{model.name}: its ModelSpec has no `rules`, so its variables have no foreign names; add them")
   arrays = convert.to_foreign(variables, model.rules)
+  convert.check_finite(arrays, str(path))
   convert.write_safetensors(path, convert.halved(arrays, str(path)) if half else arrays)

@@ -47,11 +47,11 @@ def _mmseg(name: str, builder: str, file: str, n_params: int, miou: float, **mor
   return SegmenterRow(name, builder, f"mmseg:{file}.pth", n_params, score=miou, read_at=read_at, **more)
 
 
-def _nano(name: str, source: str) -> SegmenterRow:
+def _nano(name: str, source: str, classes: str) -> SegmenterRow:
   """shipped/ has the file and its card; configs/scenes_dense.py trained it."""
   builder, side = "nano_segmenter:nano_segmenter", 160
   geometry: dict[str, Any] = {"size": (side, side), "resize": side, "longest": side, "multiple": 32}
-  return SegmenterRow(name, builder, source, 387_667, classes="source", **geometry)
+  return SegmenterRow(name, builder, source, 387_667, classes=classes, **geometry)
 
 
 SEGMENTERS: tuple[SegmenterRow, ...] = (
@@ -127,6 +127,6 @@ SEGMENTERS: tuple[SegmenterRow, ...] = (
     normalisation=_RAW,
     reading="VGG_BN_READING",
   ),
-  _nano("nano_seg.scenes", "file:70c96a4f14f22bccd1717c407230ea88bdd45624524f6c113a922abece9f4d38"),
-  _nano("nano_seg.random", "random"),
+  _nano("nano_seg.scenes", "file:70c96a4f14f22bccd1717c407230ea88bdd45624524f6c113a922abece9f4d38", "scenes11"),
+  _nano("nano_seg.random", "random", "source"),
 )

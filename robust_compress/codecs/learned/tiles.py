@@ -1,4 +1,4 @@
-"""Large pictures piece by piece, so that memory does not grow with them.
+"""Large pictures piece by piece, so that what a network needs does not grow with them.
 
 ├──────── n ────────┤
 [ kept │halo]             Windows have one size and lie inside the picture: where a window ends at the picture's

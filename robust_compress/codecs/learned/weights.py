@@ -71,26 +71,6 @@ def template(network: Any) -> dict[str, Any]:
   return jax.eval_shape(network.init, jax.random.key(0), picture, **level)
 
 
-def write(weights: Loaded | Mapping[str, Any], path: str | Path, half: bool = False) -> None:
-  """Writes variables as safetensors under CompressAI's names, whole or not at all.
-
-  Args:
-    weights: what `load` or training gave.
-    path: ends in .safetensors.
-    half: as float16. What is read from the file then are other numbers, of another key.
-
-  Raises:
-    WeightsError: another ending, variables without a name, numbers over the range of float16.
-    StoreError: the disk is full or the folder cannot be written.
-  """
-  if not str(path).endswith(".safetensors"):
-    raise WeightsError(f"{path}: weights are written as safetensors; expected a name that ends in .safetensors")
-  arrays = _foreign(weights.variables if isinstance(weights, Loaded) else weights, str(path))
-  arrays = convert.halved(arrays, str(path)) if half else arrays
-  _check_finite(arrays, str(path))
-  convert.write_safetensors(path, arrays)
-
-
 def shipped(network: str) -> Path | None:
   """The file of this project's own weights of a network, None where there are none."""
   return min(SHIPPED.glob(f"{network}-{'[0-9a-f]' * 8}.safetensors"), default=None)
@@ -123,7 +103,7 @@ def _fitted(network: str, arrays: Mapping[str, np.ndarray], name: str) -> Loaded
   leaves = convert.flatten(variables)
   if wrong := [path for path, leaf in leaves.items() if leaf.dtype != np.float32]:
     raise WeightsError(f"weights {name}: {wrong[0]} is {leaves[wrong[0]].dtype}; expected floating point numbers")
-  _check_finite(leaves, name)
+  convert.check_finite(leaves, name)
   return Loaded(network, variables, _key(leaves), **widths)
 
 
@@ -153,12 +133,6 @@ def _foreign(variables: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
     return convert.to_foreign(variables, keys.RULES)
   except ValueError as error:  # another number of axes
     raise WeightsError(f"weights {name}: an array has not the axes of its layer ({error})") from error
-
-
-def _check_finite(arrays: Mapping[str, np.ndarray], name: str) -> None:
-  wrong = [key for key, array in arrays.items() if not np.isfinite(array).all()]
-  if wrong:
-    raise WeightsError(f"weights {name}: {wrong[0]} holds numbers that are not finite; train or fetch them again")
 
 
 def _key(leaves: Mapping[str, np.ndarray]) -> str:
