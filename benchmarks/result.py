@@ -2,7 +2,8 @@
 
     python benchmarks/result.py
 
-writes the last full-size result of every benchmark and processor in results/benchmarks.jsonl into README.md beside it.
+writes the last full-size measurement of every figure and processor in results/benchmarks.jsonl into README.md beside it.
+A run of some networks of a benchmark thus leaves those of the others standing.
 """
 
 import json
@@ -53,21 +54,20 @@ def finish(benchmark: str, figures: list[Figure], small: bool = False, **details
 
 
 def table(lines: list[str]) -> str:
-  """Markdown of the newest full-size result of each benchmark and processor, in order of first mention."""
-  newest: dict[tuple[str, str], dict[str, Any]] = {}
+  """Markdown of the newest full-size measurement of each figure and processor, those of a benchmark side by side."""
+  newest: dict[tuple[str, str], dict[str, str]] = {}  # benchmark and processor -> figure -> its row
   for line in lines:
     found = json.loads(line)
-    if not found["small"]:
-      newest[found["benchmark"], str(found["provenance"]["hardware"])] = found
-  rows = ["| benchmark | figure | measured | target | | on |", "|---|---|--:|--:|---|---|"]
-  for found in newest.values():
+    if found["small"]:
+      continue
     hardware = found["provenance"]["hardware"]
     where = f"{hardware['cpu']}, {hardware['n_cpu']} cores, {found['provenance']['time'][:10]}"
-    for fields in found["figures"]:
-      figure = Figure(**fields)
+    rows = newest.setdefault((found["benchmark"], str(hardware)), {})
+    for figure in (Figure(**fields) for fields in found["figures"]):
       cells = (found["benchmark"], figure.name, f"{figure.value:.4g}", figure.target, figure.verdict, where)
-      rows.append(f"| {' | '.join(cells)} |")
-  return "\n".join(rows)
+      rows[figure.name] = f"| {' | '.join(cells)} |"
+  head = ["| benchmark | figure | measured | target | | on |", "|---|---|--:|--:|---|---|"]
+  return "\n".join([*head, *(row for rows in newest.values() for row in rows.values())])
 
 
 def main() -> None:

@@ -16,8 +16,7 @@
 DIR holds links to the folders of the kit. 440 photographs of three sets, stored as JPEG or PNG, of which crops are
 reduced by up to 2.5; no Kodak picture is among them. `mbt2018-mean` and `cheng2020-gmm` start from principal
 components, `mbt2018` as the `mbt2018-mean` that was trained before. What came of it, on which hardware and in what
-time, stands on the cards in robust_compress/codecs/learned/shipped/; `export --half` wrote these. `cheng2020-gmm` has
-not been trained to its end, and none is shipped.
+time, stands on the cards in robust_compress/codecs/learned/shipped/; `export --half` wrote these.
 """
 
 from robust_compress import settings
