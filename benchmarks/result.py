@@ -2,8 +2,8 @@
 
     python benchmarks/result.py
 
-writes the last full-size measurement of every figure and processor in results/benchmarks.jsonl into README.md beside it.
-A run of some networks of a benchmark thus leaves those of the others standing.
+writes the last full-size measurement of every figure and processor in results/benchmarks.jsonl into README.md beside
+it. A run of some networks of a benchmark thus leaves those of the others standing.
 """
 
 import json
