@@ -212,7 +212,7 @@ def test_nothing_in_common_is_no_start(tmp_path):
     ("mbt2018-mean(quality=9)", "quality runs from 1 to 8"),
     ("cheng2020-attn(quality=7)", "quality runs from 1 to 6"),
     ("mbt2018-mean(quality=0)", "expected a whole number from 1"),
-    ("mbt2018-mean(quality=1,n=wide,m=8)", "expected a whole number from 1"),
+    ("mbt2018-mean(quality=1,n=wide,m=8)", "expected a whole number from 2"),
     ("mbt2018-mean(quality=1,side=100)", "expected a multiple of 64 from 64 on"),
     ("mbt2018-mean(quality=1,metric=ms-ssim,side=128)", "expected a multiple of 64 from 192 on for ms-ssim"),
     ("mbt2018-mean(quality=1,mode=nosie)", "did you mean 'noise'"),
