@@ -177,7 +177,9 @@ class Picture(NamedTuple):
 class Source(Protocol):
   """Random access to examples. `picture` is thread-safe and may be slow; `id` and `target` are cheap.
 
-  Sources stack: a folder, the same under a view, the same coded at a point, all have this interface.
+  Sources stack: a folder, the same under a view, the same coded at a point, all have this interface; what lies beneath
+  another is its `source`. Optional: `labelled_frame`, which frame of a clip labels with a place in it are of, and of
+  how many frames (`inputs.check_labelled`).
   """
 
   classes: tuple[str, ...]  # class names in label order (wnids for ImageNet); () where labels are not classes
@@ -203,6 +205,13 @@ class Source(Protocol):
   def fingerprint(self) -> str:
     """Hash of what the examples are: ids, targets and contents."""
     ...
+
+
+def stack(source: Any) -> Iterator[Any]:
+  """A source and all that lies beneath it."""
+  while source is not None:
+    yield source
+    source = getattr(source, "source", None)
 
 
 class ClipSource(Source, Protocol):

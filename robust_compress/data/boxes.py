@@ -19,7 +19,7 @@ import numpy as np
 from robust_compress.data.files import FileSource
 from robust_compress.data.layout import differing
 from robust_compress.specs import key_of
-from robust_compress.types import CROWD, DIFFICULT, OBJECT, DataError, Picture, Source
+from robust_compress.types import CROWD, DIFFICULT, OBJECT, DataError, Picture, Source, stack
 
 MAX_BOXES = 2000  # of one picture
 _SLACK = 0.01  # pixels that a box may stick out by rounding, without being counted
@@ -174,9 +174,7 @@ def counts_of(source: Source, ids: Iterable[str]) -> dict[str, int] | None:
   so under its view; of 'boxes_outside_view' that leaves nothing. 'boxes_clipped' and 'boxes_dropped' had to be mended
   before. 'without_picture' is of the whole split. None where there are no such annotations beneath the source.
   """
-  annotated: Any = source
-  while annotated is not None and not isinstance(annotated, Boxed):
-    annotated = getattr(annotated, "source", None)
+  annotated = next((one for one in stack(source) if isinstance(one, Boxed)), None)
   if annotated is None:
     return None
   ids = frozenset(ids)

@@ -15,7 +15,7 @@ import numpy as np
 
 from robust_compress.data import geometry_ops, image_ops, video_ops
 from robust_compress.data.geometry_ops import Geometry, Size
-from robust_compress.types import Clip, DataError, InputSpec, Source, SpecError, View
+from robust_compress.types import Clip, DataError, InputSpec, Source, SpecError, View, stack
 
 CANVAS = 128  # segmentations of unlike sizes are scored on sides of such multiples
 
@@ -136,7 +136,7 @@ def check_labelled(source: Source, input: InputSpec, view: View) -> None:
   A source of such labels says which it is: `labelled_frame`, its number and of how many frames, of None where a clip
   has no end. A model of clips is fed all that the view takes, and need only be fed that one too.
   """
-  labelled = _labelled_frame(source)
+  labelled = next((one.labelled_frame for one in stack(source) if hasattr(one, "labelled_frame")), None)
   if labelled is None:
     return
   frame, n_frames = labelled
@@ -150,13 +150,6 @@ def check_labelled(source: Source, input: InputSpec, view: View) -> None:
     remedy = f"use frames={taken.index(frame)}"
   number = f"frame {fed[0]}" if len(fed) == 1 else f"{len(fed)} frames"
   raise SpecError(f"frames={view.frames} feeds {number} of a clip, and its labels are of frame {frame}; {remedy}")
-
-
-def _labelled_frame(source: Source | None) -> tuple[int, int | None] | None:
-  """Of whatever is beneath views, slices, other labels and coded pictures."""
-  while source is not None and not hasattr(source, "labelled_frame"):
-    source = getattr(source, "source", None)
-  return getattr(source, "labelled_frame", None)
 
 
 def _first_target(source: Source) -> Mapping[str, np.ndarray]:
