@@ -289,3 +289,13 @@ def test_two_hosts_find_and_code_what_one_does(finished, tmp_path):
     _, errors = host.communicate(timeout=300)
     assert host.returncode == 0, errors.decode()
   assert coded(tmp_path) == coded(finished[0].workdir)
+
+
+def test_what_a_host_found_stands_though_another_writes_over_it(tmp_path):
+  """Two hosts read and write one file without a lock: the one that read first and wrote last has less in it."""
+  one = opened(tmp_path, "jpeg@0.1bpp", "webp@20")
+  one.bench.pictures.levels.settle(BEYOND, whole=None)
+  altered(one.bench.pictures.levels._path(BEYOND), lambda fields: fields.pop("found"))
+  assert not one.bench.pictures.levels.found(BEYOND).reachable
+  assert [str(point) for _, point in one.codings(one.missing())] == ["webp@20"]
+  assert study.Study(one.config, one.workdir).bench.pictures.levels.found(BEYOND) is None
