@@ -205,6 +205,49 @@ def test_the_largest_file_that_is_parsed_fits_in_memory(coco):
     sources.open_source("coco(path=zoo):val", data_dir)
 
 
+def test_a_file_of_nothing_but_empty_lists_is_not_parsed(coco):
+  """50 MB of which a gigabyte would be made, and 12 of the largest file that is read."""
+  data_dir = coco('{"images":[' + "[]," * (1 << 24) + "[]]}")
+  tracemalloc.start()
+  try:
+    with pytest.raises(DataError, match=r"instances_val\.json: 33554436 keys and values beside polygons; at most 335"):
+      sources.open_source("coco(path=zoo):val", data_dir)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert peak < 200e6
+
+
+def test_polygons_beyond_number_are_values(coco, monkeypatch):
+  """Leaving one out takes memory too."""
+  monkeypatch.setattr(sources.coco_json, "MAX_VALUES", 1000)
+  monkeypatch.setattr(sources.coco_json, "_MAX_POLYGONS", 5)
+  polygons = '"counts":[0,0,0],' * 400
+  with pytest.raises(DataError, match=r"instances_val\.json: 19\d\d keys and values beside polygons"):
+    sources.open_source("coco(path=zoo):val", coco("{" + polygons + '"images":[]}'))
+
+
+def test_polygons_do_not_count_as_values(coco, monkeypatch):
+  monkeypatch.setattr(sources.coco_json, "MAX_VALUES", 200)
+  polygons = [[0.5, 1, 2e1] * 50, [-1, 2]]
+  mask = {"counts": list(range(200)), "size": [12, 16]}
+  content = coco_content()
+  content["annotations"][0] |= {"segmentation": polygons}
+  content["annotations"][1] |= {"segmentation": mask, "counts": []}
+  content["annotations"][2] = {"segmentation": [], **content["annotations"][2]}
+  expected = sources.open_source("coco(path=zoo):val", coco(coco_content()))
+  for text in (json.dumps(content), json.dumps(content, indent=1), json.dumps(content, separators=(",", ":"))):
+    source = sources.open_source("coco(path=zoo):val", coco(text))
+    assert [objects(source, i) for i in range(3)] == [objects(expected, i) for i in range(3)]
+
+
+def test_a_name_that_reads_like_polygons_stays_whole(coco):
+  name = '"segmentation":[[1,2]].png'
+  data_dir = coco(changed("images", file_name=name))
+  picture(data_dir / "zoo/val" / name)
+  assert sources.open_source("coco(path=zoo):val", data_dir).id(1) == name
+
+
 def test_polygons_are_not_kept_while_a_file_is_parsed(coco):
   polygon = np.arange(2000).astype(float).tolist()
   content = coco_content()
@@ -218,7 +261,7 @@ def test_polygons_are_not_kept_while_a_file_is_parsed(coco):
   finally:
     tracemalloc.stop()
   assert len(objects(source, 0)) == 40
-  assert peak < 4 * n_bytes  # the file, its text and one polygon; with all of them six times as much
+  assert peak < 1.5 * n_bytes  # the file; with its polygons and its text six times as much
 
 
 def test_a_picture_of_another_size_than_its_annotations(coco):

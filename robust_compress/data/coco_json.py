@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from robust_compress.data.boxes import Annotated, BoxedFiles, BoxTable
 from robust_compress.data.files import File, FileSource, inside, listed, located, read_file
 from robust_compress.types import DataError
 
-MAX_BYTES = 512 << 20  # of a JSON file, which takes up to 24 times as much memory; COCO's largest has 450 million
+MAX_BYTES = 512 << 20  # of a JSON file; COCO's largest has 450 million
+MAX_VALUES = 1 << 25  # in one, polygons left out; 110 bytes of memory each at worst; COCO's largest has 19 million
+_MAX_POLYGONS = 1 << 22  # that are left out, as each takes 200 bytes meanwhile; COCO's largest has 860 thousand
+# A list in an object, up to where the next key stands or the object ends. No text holds it: its quotes are escaped.
+_POLYGONS = re.compile(rb'"(?:segmentation|counts)"\s*:\s*\[[^"{}]*\]')
 _MAX_SIDE, _MAX_NUMBER = 1 << 20, 1e9
 _USED = {
   *("images", "categories", "annotations", "id", "file_name", "height", "width", "name"),
@@ -36,8 +41,9 @@ def coco(
   Laid out in another way: file=annotations.json,images=pictures and split 'all'. In both, the word split stands for it.
 
   Raises:
-    DataError: naming the file and the entry, for a file that is no such JSON or larger than MAX_BYTES; for ids that
-      stand twice; annotations of a picture or a category that is not there; pictures outside the folder.
+    DataError: naming the file and the entry, for a file that is no such JSON, larger than MAX_BYTES, or of more than
+      MAX_VALUES; for ids that stand twice; annotations of a picture or a category that is not there; pictures outside
+      the folder.
   """
   root = located("coco", path, data_dir)
   table = layout.file_of("coco", root, file, split)
@@ -60,7 +66,8 @@ def coco(
 
 
 def _parsed(table: Path) -> dict[str, Any]:
-  data = read_file(table, MAX_BYTES)
+  data = _POLYGONS.sub(b'"":0', read_file(table, MAX_BYTES), _MAX_POLYGONS)  # most of COCO's bytes, of use to no box
+  _check_values(data, table)
   try:
     content = json.loads(data, object_pairs_hook=_used)
   except (ValueError, RecursionError) as error:
@@ -70,8 +77,18 @@ def _parsed(table: Path) -> dict[str, Any]:
   return content
 
 
+def _check_values(data: bytes, table: Path) -> None:
+  """Before anything is parsed, since values take memory by how many they are: `[]` 22 times the bytes of the file."""
+  n_values = sum(map(data.count, (b",", b":", b"[", b"{")))  # one of them is before every key and every value
+  if n_values > MAX_VALUES:
+    raise DataError(
+      f"{table}: {n_values} keys and values beside polygons; at most {MAX_VALUES} are read, since each takes memory. "
+      "Is it what it should be? Leave out what is not used, or make several files of it, of some of the images each"
+    )
+
+
 def _used(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Of an object of the file, what is used: the polygons of COCO would take most of the memory."""
+  """Of an object of the file, what is used: addresses, licences and what else there is would take memory too."""
   return {key: value for key, value in fields if key in _USED}
 
 
