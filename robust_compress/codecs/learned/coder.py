@@ -3,9 +3,9 @@
     symbols, indexes ──▶ bins, sorted by table ──▶ one run a table ──┐
                  └─ outside its row ──▶ digits, behind the others ───┴──▶ range coder ──▶ bytes
 
-`encode` and `decode` do it at once. `Encoder` and `Decoder` go on where they stopped, for models whose decoder must
-know the symbols so far before it can say what the next ones may be; both must then be asked in the same portions. Runs
-are what makes the range coder fast, and why symbols are sorted: stably, so `indexes` alone say in which order.
+`Encoder` and `Decoder` go on where they stopped, for models whose decoder must know the symbols so far before it can
+say what the next ones may be; both must be asked in the same portions. Runs are what makes the range coder fast, and
+why symbols are sorted: stably, so `indexes` alone say in which order.
 
 Counts of 16 bits go to a coder of 24 by an affine map without rounding: bytes do not depend on a machine's floats. Most
 damage is not noticed here, and the symbols are wrong: the checksum of the container tells.
@@ -31,21 +31,6 @@ _MAX_DIGITS = 6  # of 4 bits: as far as `MAX_SYMBOL` is from any row
 _WORD = 1 << 32
 
 
-def encode(symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> bytes:
-  """int32[n] symbols to a string, each by the row of `tables` that int32[n] `indexes` names.
-
-  Raises CodecError for symbols over `MAX_SYMBOL`, for indexes that name no row, and for arrays of other kinds.
-  """
-  encoder = Encoder()
-  encoder.put(symbols, indexes, tables)
-  return encoder.string()
-
-
-def decode(string: bytes, indexes: np.ndarray, tables: Tables) -> np.ndarray:
-  """The inverse of `encode`: int32[n]. Raises CodecError for a string that no symbols are coded as."""
-  return Decoder(string).get(indexes, tables)
-
-
 def to_symbols(values: np.ndarray) -> np.ndarray:
   """Rounds float[...] to int32[...], halves to even. Raises CodecError for values not finite or over `MAX_SYMBOL`."""
   rounded = np.rint(values)
@@ -61,7 +46,10 @@ class Encoder:
     self._coder = _queue.RangeEncoder()
 
   def put(self, symbols: np.ndarray, indexes: np.ndarray, tables: Tables) -> None:
-    """Appends int32[n]. Arguments and errors as those of `encode`."""
+    """Appends int32[n] symbols, each by the row of `tables` that int32[n] `indexes` names.
+
+    Raises CodecError for symbols over `MAX_SYMBOL`, for indexes that name no row, and for arrays of other kinds.
+    """
     check_symbols(symbols)
     check_indexes(indexes, len(tables))
     if len(symbols) != len(indexes):
@@ -112,7 +100,10 @@ class Decoder:
     self._coder = _queue.RangeDecoder(np.frombuffer(string + bytes(-len(string) % 4), ">u4").astype(np.uint32))
 
   def get(self, indexes: np.ndarray, tables: Tables) -> np.ndarray:
-    """The next int32[n] symbols. Arguments and errors as those of `decode`."""
+    """The next int32[n] symbols, as `Encoder.put` took them.
+
+    Raises CodecError for a string that no symbols are coded as, and for indexes that name no row.
+    """
     check_indexes(indexes, len(tables))
     order, runs = _runs(indexes, tables)
     found, bins = np.empty((2, len(indexes)), np.int32)

@@ -54,13 +54,6 @@ class Mixture:
     reach = side * self.means[:, which] - (distance - 0.5)
     return sum(self.weights[:, which] * special.ndtr(reach * self.sharpness[:, which]))
 
-  def bits(self, symbols: np.ndarray) -> float:
-    """-Σ log2 p of int[n] symbols."""
-    offset = symbols.astype(np.int64) - self.likeliest
-    side, distance = np.where(offset < 0, -1, 1), np.abs(offset)
-    everyone = slice(None)
-    return float(-np.log2(self.mass(everyone, side, distance) - self.mass(everyone, side, distance + 1)).sum())
-
 
 def put(encoder: Encoder, symbols: np.ndarray, mixture: Mixture) -> None:
   """Appends int32[n] symbols. Raises CodecError for symbols over `MAX_SYMBOL`, or another number of them."""

@@ -12,7 +12,6 @@ rows follow CompressAI (Bégaint et al. 2020), so that its weights code to the s
 from __future__ import annotations
 
 import functools
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,14 +73,6 @@ class Tables:
     return len(self.cdfs)
 
   @functools.cached_property
-  def digest(self) -> int:
-    """32 bits that say which tables these are."""
-    shape = np.array(self.cdfs.shape, np.int32)
-    return functools.reduce(
-      lambda crc, part: zlib.crc32(part.astype("<i4").tobytes(), crc), (shape, self.cdfs, self.lengths, self.offsets), 0
-    )
-
-  @functools.cached_property
   def least_bits(self) -> np.ndarray:
     """float64[m]: what the likeliest number of each row costs; 0 where it is bin 0, as these may end in bytes of zero.
 
@@ -90,13 +81,6 @@ class Tables:
     counts = np.diff(self.cdfs, axis=1)
     likeliest = counts.argmax(axis=1)
     return np.where(likeliest == 0, 0.0, -np.log2(counts.max(axis=1) / TOTAL))
-
-  def bits(self, symbols: np.ndarray, indexes: np.ndarray) -> float:
-    """What int32[n] symbols cost by the rows of int32[n] indexes: -Σ log2 p, without what follows an escape."""
-    escape = self.lengths[indexes] - 1
-    bins = symbols.astype(np.int64) - self.offsets[indexes]
-    bins = np.where((bins < 0) | (bins > escape), escape, bins)
-    return float(-np.log2((self.cdfs[indexes, bins + 1] - self.cdfs[indexes, bins]) / TOTAL).sum())
 
 
 def quantise(pmf: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
