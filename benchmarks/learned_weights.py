@@ -1,6 +1,5 @@
 """Random weights for learned codecs of any width, that code at a rate of about 1 bpp: what coding costs hangs on it."""
 
-import functools
 import pathlib
 import sys
 from typing import Any
@@ -20,7 +19,6 @@ SCALE = 0.45  # of latents, and what networks foretell
 _LAST = {"cheng2020-anchor": ("g_a.6.weight", 0.3), "cheng2020-attn": ("g_a.7.weight", 0.15)}  # and how much it adds
 
 
-@functools.cache
 def write(name: str, network: Any, path: pathlib.Path) -> None:
   """An .npz under CompressAI's names."""
   case, template = case_of(name, network.n, network.m), weights.template(network)
