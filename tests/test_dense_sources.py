@@ -634,7 +634,7 @@ PICTURES, CLIPS = InputSpec((2, 6), None), InputSpec((2, 6), None, clips=True)
     ("length=8,stride=3", CLIPS, None),
     ("length=8,stride=3,frames=4", PICTURES, "frames=4 feeds frame 16 .* labels are of frame 19; use frames=5"),
     ("frames=30", PICTURES, "frames=30 feeds 0 frames .* use frames=19"),
-    ("length=8,stride=3", PICTURES, "frames=all feeds 8 frames .* use frames=5"),
+    ("length=8,stride=3", PICTURES, "frames=all feeds 8 frames .* use frames=5.* relative .* without"),
     ("length=1", PICTURES, "frames=all feeds frame 14 .* length and stride leave that out; .* frames=19"),
     ("length=4", CLIPS, "leave that out"),
   ],

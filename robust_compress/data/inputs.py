@@ -149,7 +149,10 @@ def check_labelled(source: Source, input: InputSpec, view: View) -> None:
   if frame in taken:
     remedy = f"use frames={taken.index(frame)}"
   number = f"frame {fed[0]}" if len(fed) == 1 else f"{len(fed)} frames"
-  raise SpecError(f"frames={view.frames} feeds {number} of a clip, and its labels are of frame {frame}; {remedy}")
+  raise SpecError(
+    f"frames={view.frames} feeds {number} of a clip, and its labels are of frame {frame}; {remedy}. Where no label is "
+    "asked for, as by the relative protocol alone, name the data without them"
+  )
 
 
 def _first_target(source: Source) -> Mapping[str, np.ndarray]:
