@@ -276,16 +276,6 @@ def test_damaged_quantiles_are_told(quantiles, message):
 # ------------------------------------------------------------------------------------------------------ layers
 
 
-@pytest.mark.parametrize("width", [3, 16])  # all phases at once, and one by one
-def test_a_transposed_convolution_is_its_definition(width):
-  x, kernel = seeded.normal("x", (2, 4, 6, 5)), seeded.normal("kernel", (5, 5, 5, width))
-  bias, exact = seeded.normal("bias", (width,)), np.zeros((2, 12, 16, width))
-  for p, q, u, v in np.ndindex(4, 6, 5, 5):
-    exact[:, 2 * p + u, 2 * q + v] += x[:, p, q] @ kernel[u, v]
-  found = layers.Deconv(width).apply({"params": {"transposed": kernel, "bias": bias}}, x)
-  np.testing.assert_allclose(found, exact[:, 2:10, 2:14] + bias, atol=1e-4)
-
-
 @pytest.mark.parametrize("inverse", [False, True])
 def test_a_large_picture_is_normalised_strip_by_strip_as_at_once(inverse, monkeypatch):
   gdn, x = layers.GDN(inverse), seeded.normal("x", (2, 48, 5, 4))

@@ -21,9 +21,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from robust_compress.codecs.learned.networks.convolution import direct
 from robust_compress.codecs.learned.networks.gaussian import Gaussian, Mixture, round_from
 from robust_compress.codecs.learned.networks.hyperprior import MeanScaleHyperprior
-from robust_compress.codecs.learned.networks.layers import Pointwise, convolve, kernel_init, leaky_relu
+from robust_compress.codecs.learned.networks.layers import Pointwise, kernel_init, leaky_relu
 
 SIZE = 5
 NEIGHBOURS = tuple((i, j) for i in range(-2, 1) for j in range(-2, 3) if (i, j) < (0, 0))  # rows and columns from ×
@@ -46,7 +47,7 @@ class MaskedConv(nn.Module):
 
   def __call__(self, y_hat: jax.Array) -> jax.Array:
     kernel = jnp.asarray(self.kernel[:3], self.dtype).at[2, 2:].set(0)
-    return convolve(y_hat.astype(self.dtype), kernel, 1, ((2, 0), (2, 2))) + self.bias.astype(self.dtype)
+    return direct(y_hat.astype(self.dtype), kernel, 1, ((2, 0), (2, 2))) + self.bias.astype(self.dtype)
 
   def at(self, neighbours: jax.Array) -> jax.Array:
     """float[… 12 m], ŷ in the order of `NEIGHBOURS` with zeros outside the picture, to dtype[… width]."""

@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from robust_compress.codecs.learned.networks.convolution import convolve, transpose
+
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # PyTorch's default
 leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 PEDESTAL = 2.0**-36  # GDN keeps √(p + PEDESTAL), whose gradient stays finite at p = 0
 Activation = Callable[[jax.Array], jax.Array]
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _LARGE, _STRIP_ROWS = 1 << 22, 16  # numbers of a picture from which it is worth it, and rows of a strip
-_NARROW = 16  # channels: four times as many still fill what a processor multiplies at once
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -60,16 +60,11 @@ class Conv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.param("kernel", kernel_init, (self.size, self.size, x.shape[-1], self.width), self.param_dtype)
     bias = self.param("bias", nn.initializers.zeros, (self.width,), self.param_dtype)
-    pads = ((self.size // 2, self.size // 2),) * 2
-    return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, pads) + bias.astype(self.dtype)
+    return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride) + bias.astype(self.dtype)
 
 
 class Deconv(nn.Module):
-  """The transpose of a 5×5 convolution of stride two, with bias: float[b h w c] to dtype[b 2h 2w width].
-
-  out[2p + u − 2] = Σ x[p] · transposed[u]: each of the four phases of the output is a convolution of x by every second
-  tap, 3×3, 3×2, 2×3 or 2×2. Where the output is narrow, one 3×3 convolution gives all four: it reads x once.
-  """
+  """The transpose of a 5×5 convolution of stride two, with bias: float[b h w c] to dtype[b 2h 2w width]."""
 
   width: int
   dtype: Any = jnp.float32
@@ -79,7 +74,6 @@ class Deconv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.param("transposed", kernel_init, (5, 5, x.shape[-1], self.width), self.param_dtype)
     bias = self.param("bias", nn.initializers.zeros, (self.width,), self.param_dtype)
-    transpose = _jointly if self.width < _NARROW else _by_phases
     return transpose(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
 
@@ -133,10 +127,6 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
   return x.reshape(b, h, w, c // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(b, 2 * h, 2 * w, c // 4)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[tuple[int, int], tuple[int, int]]) -> jax.Array:
-  return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
-
-
 def _by_strips(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
   """What a function of single positions makes of x[b h w c]. On a processor, of one large picture strip by strip: what
   it keeps in between then stays in the cache, which takes half the time.
@@ -149,22 +139,6 @@ def _by_strips(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.
     return lax.map(function, x.reshape(-1, rows, *x.shape[2:])).reshape(x.shape)
 
   return lax.platform_dependent(x, cpu=strips, default=function)
-
-
-def _by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """[b h w c] through taps [5 5 c n] to [b 2h 2w n]. Phase r takes x[q + d] through tap r + 2 − 2d."""
-  b, h, w, _ = x.shape
-  taps = (slice(None, None, -2), (1, 1)), (slice(3, None, -2), (0, 1))  # of a phase, and how x is padded for them
-  rows = [jnp.stack([convolve(x, kernel[i, j], 1, (p, q)) for j, q in taps], axis=3) for i, p in taps]
-  return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, -1)
-
-
-def _jointly(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """The same, of all four phases at once: padded to six, taps are numbered 2·(1 − d) + r."""
-  (b, h, w, c), n = x.shape, kernel.shape[-1]
-  taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).reshape(3, 2, 3, 2, c, n)[::-1, :, ::-1]
-  phases = convolve(x, taps.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, c, 4 * n), 1, ((1, 1), (1, 1)))
-  return phases.reshape(b, h, w, 2, 2, n).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, n)
 
 
 def _beta_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
