@@ -339,7 +339,7 @@ def test_the_fingerprint_tells_weights_and_coder():
   assert "jax " in fingerprint
   assert "scipy " in fingerprint
   assert "constriction " in fingerprint
-  assert "strings 2" in fingerprint
+  assert "strings 3" in fingerprint
   assert f"arithmetic {arithmetic.fingerprint()}" in fingerprint
   assert str(small_weights("mbt2018-mean").parent) not in fingerprint
   other = load_codec("mbt2018-mean", weights=str(small_weights("mbt2018-mean", sign=-1)))

@@ -21,7 +21,7 @@ from robust_compress.codecs.learned.networks.gaussian import Gaussian, Mixture
 from robust_compress.codecs.learned.programs import Programs
 from robust_compress.types import CodecError
 
-VERSION = 2  # of tables, of the sizes and portions that are foretold and coded at once, and of the way that networks
+VERSION = 3  # of tables, of the sizes and portions that are foretold and coded at once, and of the way that networks
 # are computed: all that a string hangs on
 PORTION = 1 << 14  # positions
 _SLACK = 16  # bytes that a string may be shorter by chance, its zeros at the end being left out

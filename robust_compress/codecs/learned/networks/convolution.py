@@ -23,7 +23,7 @@ from robust_compress.codecs.learned.networks import winograd
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # above and below, to the left and to the right
 _NARROW = 16  # channels: four times as many still fill what a processor multiplies at once
-_WIDE, _LARGE = 64, 1 << 19  # channels, and numbers of x, from which filtering is worth its additions
+_WIDE, _LARGE = 64, 1 << 18  # channels, and numbers of x, from which filtering is worth its additions
 
 
 class Phase(NamedTuple):
