@@ -49,7 +49,7 @@ class Levels:
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path, source: Callable[[str], Source]):
     self.config, self.workdir, self.source = config, workdir, source
-    self._own: dict[pathlib.Path, dict[str, dict]] = {}  # what this process kept: another host may write over it
+    self._own: dict[pathlib.Path, dict[str, Any]] = {}  # what was found, by file: another host may write over it
 
   def coded_as(self, point: Point) -> Point | None:
     """The point at which the pictures are coded that stand for `point`: 'bpg@39' for 'bpg@0.1bpp'.
@@ -148,26 +148,22 @@ class Levels:
   # ---------------------------------------------------------------------------------------------- what is kept
 
   def _kept(self, point: Point) -> dict[str, Any]:
-    """What lies in the workdir, unless it was found on other data or by another codec, and what this process kept."""
+    """What lies in the workdir, unless it was found on other data or by another codec."""
     path = self._path(point)
-    own, kept = self._own.get(path, {}), self._lying(point, path)
-    return {**kept, **{name: {**kept.get(name, {}), **entries} for name, entries in own.items()}}
-
-  def _lying(self, point: Point, path: pathlib.Path) -> dict[str, Any]:
     kept = json.loads(path.read_text()) if path.exists() else {}
     try:
       if any(kept.get(name) != value for name, value in (self._conditions(point) if kept else {}).items()):
         return {}
     except (DataError, CodecError):
       pass  # a report is drawn without the data and the codec: what was found then stands
-    return kept
+    return {**kept, "found": {**self._own.get(path, {}), **kept.get("found", {})}}
 
   def _keep(self, point: Point, name: str, entries: dict[str, Any]) -> None:
     """Adds to what is kept. Hosts write the same, each all that it knows, so none can take from another for long."""
-    path = self._path(point)
-    self._own.setdefault(path, {}).setdefault(name, {}).update(entries)
-    kept = {**self._conditions(point), **self._kept(point)}
-    write_atomic(path, json.dumps(kept, indent=1, sort_keys=True).encode())
+    path, kept = self._path(point), self._kept(point)
+    kept[name] = {**kept.get(name, {}), **entries}
+    self._own[path] = kept.get("found", {})
+    write_atomic(path, json.dumps({**self._conditions(point), **kept}, indent=1, sort_keys=True).encode())
 
   def _conditions(self, point: Point) -> dict[str, Any]:
     return {"source": self._source, "codec": codecs.load_codec(point).fingerprint(), "search": SEARCH_VERSION}

@@ -128,6 +128,7 @@ class Study:
   def compress(self) -> None:
     """Codes the pictures that missing cells need."""
     with self._working():
+      self._check_labels(self.missing())
       for point in targets(self.missing()):
         self.coding.settle(point)
       for data, point in self.codings(self.missing()):
@@ -196,6 +197,12 @@ class Study:
       yield
 
   # ------------------------------------------------------------------------------------ parts of the verbs
+
+  def _check_labels(self, cells: Iterable[Cell]) -> None:
+    """Raises what measuring and training would raise, before hours of coding have passed."""
+    used = ((cell.model, [cell.data, *(weights.data for weights in self.untrained([cell]))]) for cell in cells)
+    for model, data in dict.fromkeys((model, data) for model, names in used for data in names):
+      self.bench.labelled(self.bench.models[model], data)
 
   def _train(self, name: str, weights: Weights) -> None:
     """From the weights it starts from, as its recipe says, on its data at its points."""

@@ -75,6 +75,12 @@ def test_a_clip_is_coded_and_its_labelled_frame_scored(tmp_path):
   assert by_point["h264@30"].n_pixels == 2 * 8 * 64 * 64  # all frames are paid for
   assert by_point["h264@30"].n == 2
   assert 0 <= by_point["none"].metrics["global_accuracy"] <= 1
+  with config.unlocked():  # a frame whose mask nobody has
+    config.test_data = config.test_data.replace("frames=5", "frames=4")
+  refused = study.Study(config, tmp_path / "refused")
+  with pytest.raises(SpecError, match="frames=4 feeds frame 16"):
+    refused.run()
+  assert not (tmp_path / "refused" / "coded").exists()
 
 
 def blind(image):
