@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden import seeded
 
-from robust_compress.codecs.learned.networks import convolution, winograd
+from robust_compress import winograd
 from robust_compress.codecs.learned.networks.convolution import convolve, transpose
 
 
@@ -14,8 +14,8 @@ from robust_compress.codecs.learned.networks.convolution import convolve, transp
 def way(request, monkeypatch):
   """Small arrays stand for large ones."""
   if request.param == "filtered":
-    monkeypatch.setattr(convolution, "_LARGE", 1)
-    monkeypatch.setattr(convolution, "_WIDE", 1)
+    monkeypatch.setattr(winograd, "_LARGE", 1)
+    monkeypatch.setattr(winograd, "_WIDE", 1)
   return request.param
 
 
@@ -67,26 +67,8 @@ def test_gradients_of_filtered_convolutions_are_those_of_plain_ones(function, mo
     return jax.jit(jax.grad(lambda x, kernel: jnp.sum(function(x, kernel) * weights), argnums=(0, 1)))(x, kernel)
 
   plain = gradients()
-  monkeypatch.setattr(convolution, "_LARGE", 1)
-  monkeypatch.setattr(convolution, "_WIDE", 1)
+  monkeypatch.setattr(winograd, "_LARGE", 1)
+  monkeypatch.setattr(winograd, "_WIDE", 1)
   for found, expected in zip(gradients(), plain, strict=True):
     assert not np.array_equal(found, expected)  # else the same way was taken twice
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-
-
-def test_half_precision_and_small_arrays_are_left_as_they_are():
-  """Filtering multiplies by up to 8 and takes differences: of bfloat16, nothing would be left."""
-  large, small = (jnp.ones((1, size, size, 64)) for size in (64, 60))
-  kernel = jnp.ones((3, 3, 64, 64))
-  assert n_convolutions(convolve, large, kernel) == 6
-  assert n_convolutions(convolve, small, kernel) == 1
-  assert n_convolutions(convolve, large.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)) == 1
-  assert n_convolutions(convolve, large, kernel[..., :32]) == 1
-
-
-def test_the_three_matrices_make_a_convolution():
-  """Summed over the six, every product of a tap and a row lands where a convolution has it, and nowhere else."""
-  data, taps, sums = (np.array(matrix, np.float64) for matrix in (winograd._DATA, winograd._TAPS, winograd._SUMS))
-  made = np.einsum("op,pt,pd->otd", sums, taps, data)
-  exact = np.array([[[d == o + t for d in range(6)] for t in range(3)] for o in range(4)])
-  np.testing.assert_allclose(made, exact, atol=1e-15)

@@ -25,6 +25,7 @@ from robust_compress import convert
 from robust_compress.models import ddod_loss, padding
 from robust_compress.models.ddod_boxes import STRIDES, Raw, anchors, detections
 from robust_compress.models.deformable import DeformableConv
+from robust_compress.models.layers import Conv
 from robust_compress.models.resnet import Trunk, trunk_rules
 
 PRIOR = 0.01  # of a class, before anything is learned
@@ -78,7 +79,7 @@ class Pyramid(nn.Module):
     def conv(x: jax.Array, size: int, stride: int, name: str) -> jax.Array:
       pad = (size // 2,) * 2
       init = nn.initializers.xavier_uniform()
-      return nn.Conv(self.channels, (size, size), stride, (pad, pad), dtype=self.dtype, kernel_init=init, name=name)(x)
+      return Conv(self.channels, (size, size), stride, (pad, pad), dtype=self.dtype, kernel_init=init, name=name)(x)
 
     lateral = [conv(x, 1, 1, f"lateral_convs_{i}") for i, x in enumerate(features)]
     for i in range(len(lateral) - 1, 0, -1):
@@ -105,7 +106,7 @@ class Head(nn.Module):
     }
     prior = nn.initializers.constant(-np.log((1 - PRIOR) / PRIOR))
     out = {
-      name: nn.Conv(n, (3, 3), padding=1, dtype=self.dtype, kernel_init=small, bias_init=bias, name=f"atss_{name}")
+      name: Conv(n, (3, 3), padding=1, dtype=self.dtype, kernel_init=small, bias_init=bias, name=f"atss_{name}")
       for name, n, bias in (
         ("cls", self.n_classes, prior),
         ("reg", 4, nn.initializers.zeros),
@@ -135,7 +136,7 @@ class Layer(nn.Module):
       x = DeformableConv(self.channels, self.dtype, small, name="conv")(x)
     else:
       plain = {"padding": 1, "use_bias": False, "dtype": self.dtype, "kernel_init": small}
-      x = nn.Conv(self.channels, (3, 3), **plain, name="conv")(x)
+      x = Conv(self.channels, (3, 3), **plain, name="conv")(x)
     return nn.relu(padding.GroupNorm(32, dtype=self.dtype, name="gn")(x, inside))
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_compress import convert
+from robust_compress.models.layers import Conv
 
 lateral_init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
@@ -43,7 +44,7 @@ class FeaturePyramid(nn.Module):
     return [*found, found[-1][:, ::2, ::2]]
 
   def _layer(self, x: jax.Array, size: int, name: str, train: bool) -> jax.Array:
-    x = nn.Conv(
+    x = Conv(
       self.width, (size, size), padding=size // 2, use_bias=self.norm is None, dtype=self.dtype,
       kernel_init=lateral_init, name=name,
     )(x)  # fmt: skip

@@ -11,12 +11,28 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from robust_compress import winograd
 
 BATCH_AXIS = "batch"  # the mesh axis that a training step is mapped over
 BATCH_NORM_MODES = ("sync", "local", "frozen")
 
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 dense_init = nn.initializers.truncated_normal(0.02)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, strides: Any, pads: Any, **options: Any) -> jax.Array:
+  """As nn.Conv calls it. What is 3×3, of stride one and padded by one goes by `winograd.py`, where that pays."""
+  plain = partial(lax.conv_general_dilated, window_strides=strides, padding=pads, **options)
+  dilations = {*options["lhs_dilation"], *options["rhs_dilation"]}
+  is_plain = {*strides, *dilations, options["feature_group_count"]} == {1} and list(pads) == [(1, 1), (1, 1)]
+  if not is_plain or kernel.shape[:2] != (3, 3):
+    return plain(x, kernel)
+  return winograd.where_it_pays(winograd.convolve, plain, x, kernel)
+
+
+Conv = partial(nn.Conv, conv_general_dilated_cls=lambda: _convolve)
 
 
 class BatchNorm(nn.Module):

@@ -24,7 +24,7 @@ import optax
 
 from robust_compress import convert
 from robust_compress.models import boxes as geometry
-from robust_compress.models.layers import BatchNorm, dense_init
+from robust_compress.models.layers import BatchNorm, Conv, dense_init
 from robust_compress.models.nano import ENCODER_RULES, encoded
 from robust_compress.models.resnet import conv_layer
 from robust_compress.types import SpecError
@@ -75,7 +75,7 @@ class NanoDetector(nn.Module):
     x = unit(unit(x, 3, 1, 4), 3, 1, 5)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     prior = nn.initializers.constant(math.log(PRIOR / (1 - PRIOR)))
-    head = partial(nn.Conv, kernel_size=(3, 3), padding=1, dtype=self.dtype, kernel_init=dense_init)
+    head = partial(Conv, kernel_size=(3, 3), padding=1, dtype=self.dtype, kernel_init=dense_init)
     found = head(self.n_classes, bias_init=prior, name="classes")(x), head(4, name="boxes")(x)
     logits, boxes = (y.reshape(y.shape[0], -1, y.shape[-1]).astype(jnp.float32) for y in found)
     return logits, boxes

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from robust_compress import convert
-from robust_compress.models.layers import BatchNorm, StochasticDepth, conv_init, dense_init, depth_rates
+from robust_compress.models.layers import BatchNorm, Conv, StochasticDepth, conv_init, dense_init, depth_rates
 from robust_compress.models.pooling import max_pool
 from robust_compress.models.stem import StemConv
 
@@ -144,7 +144,7 @@ def _deep_stem(x: jax.Array, train: bool, norm: Callable[..., nn.Module], dtype:
 
 def conv_layer(width: int, size: int, stride: int, dilation: int = 1, *, dtype: Any, name: str) -> nn.Conv:
   pad = (size // 2 * dilation,) * 2  # PyTorch's symmetric padding; 'SAME' is another where the stride is 2
-  return nn.Conv(
+  return Conv(
     width, (size, size), stride, (pad, pad), kernel_dilation=dilation, use_bias=False, dtype=dtype,
     kernel_init=conv_init, name=name,
   )  # fmt: skip

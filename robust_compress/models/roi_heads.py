@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from robust_compress import convert
 from robust_compress.models import boxes as boxes_
 from robust_compress.models.iou_matching import Truth, balanced, box_loss, match, rows
-from robust_compress.models.layers import conv_init
+from robust_compress.models.layers import Conv, conv_init
 from robust_compress.models.rpn import Proposals
 
 SMALLEST = 1e-2
@@ -64,7 +64,7 @@ class BoxHead(nn.Module):
     x = x.astype(self.dtype)
     for i, width in enumerate(self.convs):
       options = {"padding": 1, "use_bias": False, "dtype": self.dtype, "kernel_init": conv_init}
-      x = nn.Conv(width, (3, 3), **options, name=f"conv_{i}")(x)
+      x = Conv(width, (3, 3), **options, name=f"conv_{i}")(x)
       x = nn.relu(self.norm(name=f"conv_{i}_bn")(x, train))
     x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # the order of torchvision's weights
     dense = partial(nn.Dense, dtype=self.dtype, kernel_init=_init)

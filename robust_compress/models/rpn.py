@@ -19,6 +19,7 @@ import numpy as np
 from robust_compress import convert
 from robust_compress.models import boxes as boxes_
 from robust_compress.models.iou_matching import Truth, balanced, box_loss, match, rows
+from robust_compress.models.layers import Conv
 
 RATIOS = (0.5, 1.0, 2.0)  # height to width
 DIVISOR = 32  # what torchvision pads to multiples of
@@ -62,7 +63,7 @@ class RpnHead(nn.Module):
 
   @nn.compact
   def __call__(self, maps: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
-    width, conv = maps[0].shape[-1], partial(nn.Conv, dtype=self.dtype, kernel_init=_init)
+    width, conv = maps[0].shape[-1], partial(Conv, dtype=self.dtype, kernel_init=_init)
     towers = [conv(width, (3, 3), padding=1, name=f"conv_{i}") for i in range(self.depth)]
     score, regress = (conv(self.n_anchors * n, (1, 1), name=name) for n, name in ((1, "cls_logits"), (4, "bbox_pred")))
     logits, deltas = [], []

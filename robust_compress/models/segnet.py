@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_compress import convert
-from robust_compress.models.layers import BatchNorm, conv_init
+from robust_compress.models.layers import BatchNorm, Conv, conv_init
 from robust_compress.types import IGNORED, Arrays, SpecError
 
 DEPTHS = (2, 2, 3, 3, 3)
@@ -69,7 +69,7 @@ class SegNet(nn.Module):
 
 
 def _conv(width: int, dtype: Any, name: str) -> nn.Conv:
-  return nn.Conv(width, (3, 3), padding=1, dtype=dtype, kernel_init=conv_init, name=name)
+  return Conv(width, (3, 3), padding=1, dtype=dtype, kernel_init=conv_init, name=name)
 
 
 def pool(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from robust_compress import convert
 from robust_compress.models.depthwise import PointwiseConv
-from robust_compress.models.layers import conv_init
+from robust_compress.models.layers import Conv, conv_init
 from robust_compress.models.pooling import max_pool
 from robust_compress.models.stem import StemConv
 
@@ -38,7 +38,7 @@ class Fire(nn.Module):
     pointwise = partial(PointwiseConv, use_bias=True, dtype=self.dtype)
     x = nn.relu(pointwise(self.squeezed, name="squeeze")(x))
     small = pointwise(self.expanded, name="expand1x1")(x)
-    large = nn.Conv(self.expanded, (3, 3), padding=1, dtype=self.dtype, kernel_init=conv_init, name="expand3x3")(x)
+    large = Conv(self.expanded, (3, 3), padding=1, dtype=self.dtype, kernel_init=conv_init, name="expand3x3")(x)
     return nn.relu(jnp.concatenate([small, large], axis=-1))
 
 

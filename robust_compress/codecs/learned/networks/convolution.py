@@ -6,24 +6,23 @@
 A transpose is out[2p + u − 2] = Σ x[p] · kernel[u] in each direction: of the four phases of its output, each is a
 convolution of x by every second tap, 3×3, 3×2, 2×3 or 2×2.
 
-Large and wide float32 arrays are convolved by `winograd.py` on a processor, in three fifths of the time. Accelerators
-choose for themselves.
+Large ones go by `winograd.py` on a processor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from robust_compress.codecs.learned.networks import winograd
+from robust_compress import winograd
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # above and below, to the left and to the right
 _NARROW = 16  # channels: four times as many still fill what a processor multiplies at once
-_WIDE, _LARGE = 64, 1 << 18  # channels, and numbers of x, from which filtering is worth its additions
 
 
 class Phase(NamedTuple):
@@ -44,30 +43,21 @@ def direct(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Arra
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   """[b h w c] through taps [k k c n], padded by k//2, to [b h/stride w/stride n]; a stride divides the sides."""
-  size, height = len(kernel), x.shape[1] // stride
-  pads = (size // 2, size // 2)
-
-  def filtered(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return winograd.convolve(winograd.transform(x, stride), kernel, stride, pads)[:, :height]
+  size = len(kernel)
 
   def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return direct(x, kernel, stride, (pads, pads))
+    return direct(x, kernel, stride, ((size // 2, size // 2),) * 2)
 
-  has_three_taps = size // 2 == stride and -(-size // stride) == winograd.N_TAPS
-  return _on_a_processor(filtered, plain, x, kernel) if has_three_taps else plain(x, kernel)
+  if (size, stride) not in ((3, 1), (5, 2)):
+    return plain(x, kernel)
+  return winograd.where_it_pays(partial(winograd.convolve, stride=stride), plain, x, kernel)
 
 
 def transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """[b h w c] through taps [5 5 c n] to [b 2h 2w n]."""
   if kernel.shape[-1] < _NARROW:
     return _jointly(x, kernel)
-  return _on_a_processor(_by_filtered_phases, _by_phases, x, kernel)
-
-
-def _on_a_processor(filtered: Callable, plain: Callable, x: jax.Array, kernel: jax.Array) -> jax.Array:
-  if x.dtype != jnp.float32 or x.size < _LARGE or min(kernel.shape[-2:]) < _WIDE:
-    return plain(x, kernel)
-  return lax.platform_dependent(x, kernel, cpu=filtered, default=plain)
+  return winograd.where_it_pays(_by_filtered_phases, _by_phases, x, kernel)
 
 
 def _by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -82,7 +72,7 @@ def _by_filtered_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
   def phase(row: Phase, column: Phase) -> jax.Array:
     taps = jnp.pad(kernel[row.taps, column.taps], (row.missing, (0, 0), (0, 0), (0, 0)))
-    return winograd.convolve(transformed, taps, 1, column.pad)[:, :height]
+    return winograd.filtered(transformed, taps, 1, column.pad)[:, :height]
 
   return _interleaved(phase)
 
