@@ -8,12 +8,13 @@ Points 0, ±1, ±2, ∞ (Lavin and Gray 2016, arXiv:1509.09308). Columns alone a
 both in XLA costs as much as it saves. Sums come in another order than in a convolution, and differ by some 1e-6 of the
 largest. The barriers keep XLA from working out the six anew for each place where they are used.
 
-Only where it pays: on a processor, of large and wide float32 arrays, in three fifths of the time. Accelerators choose
-for themselves, and half precision would not survive the differences.
+Only where it pays: on a processor, of large and wide float32 maps, in three fifths of the time; small ones lose by it.
+Accelerators choose for themselves, and half precision would not survive the differences.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import add
@@ -35,16 +36,16 @@ _DATA = (  # a row each of the six, by the rows of x
 _TAPS = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
          (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # fmt: skip
 _SUMS = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-_WIDE, _LARGE = 64, 1 << 18  # channels, and numbers of x, from which it pays
+_WIDE, _LARGE = 64, 1 << 18  # channels, and numbers of a picture, from which it pays
 
 Convolve = Callable[[jax.Array, jax.Array], jax.Array]  # (x, kernel)
 
 
-def where_it_pays(filtered: Convolve, plain: Convolve, x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """x[b h w c] convolved with kernel[k l c n] in one of two ways."""
-  if x.dtype != jnp.float32 or x.size < _LARGE or min(kernel.shape[-2:]) < _WIDE:
+def where_it_pays(by_filtering: Convolve, plain: Convolve, x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """x[b h w c] convolved with kernel[k l c n] in one of two ways, the same for any batch."""
+  if x.dtype != jnp.float32 or math.prod(x.shape[1:]) < _LARGE or min(kernel.shape[-2:]) < _WIDE:
     return plain(x, kernel)
-  return lax.platform_dependent(x, kernel, cpu=filtered, default=plain)
+  return lax.platform_dependent(x, kernel, cpu=by_filtering, default=plain)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
