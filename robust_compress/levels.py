@@ -49,7 +49,7 @@ class Levels:
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path, source: Callable[[str], Source]):
     self.config, self.workdir, self.source = config, workdir, source
-    self._own: dict[pathlib.Path, dict[str, Any]] = {}  # what was found, by file: another host may write over it
+    self._own: dict[pathlib.Path, dict[str, Any]] = {}  # what each file had: another host may write over it
 
   def coded_as(self, point: Point) -> Point | None:
     """The point at which the pictures are coded that stand for `point`: 'bpg@39' for 'bpg@0.1bpp'.
@@ -148,7 +148,8 @@ class Levels:
   # ---------------------------------------------------------------------------------------------- what is kept
 
   def _kept(self, point: Point) -> dict[str, Any]:
-    """What lies in the workdir, unless it was found on other data or by another codec."""
+    """What lies in the workdir, which has the last word, or lay there; nothing that was found on other data or by
+    another codec."""
     path = self._path(point)
     kept = json.loads(path.read_text()) if path.exists() else {}
     try:
@@ -156,13 +157,13 @@ class Levels:
         return {}
     except (DataError, CodecError):
       pass  # a report is drawn without the data and the codec: what was found then stands
-    return {**kept, "found": {**self._own.get(path, {}), **kept.get("found", {})}}
+    return {**kept, **{name: {**own, **kept.get(name, {})} for name, own in self._own.get(path, {}).items()}}
 
   def _keep(self, point: Point, name: str, entries: dict[str, Any]) -> None:
     """Adds to what is kept. Hosts write the same, each all that it knows, so none can take from another for long."""
     path, kept = self._path(point), self._kept(point)
     kept[name] = {**kept.get(name, {}), **entries}
-    self._own[path] = kept.get("found", {})
+    self._own.setdefault(path, {})[name] = kept[name]
     write_atomic(path, json.dumps({**self._conditions(point), **kept}, indent=1, sort_keys=True).encode())
 
   def _conditions(self, point: Point) -> dict[str, Any]:
