@@ -128,8 +128,9 @@ class Study:
   def compress(self) -> None:
     """Codes the pictures that missing cells need."""
     with self._working():
-      self._check_labels(self.missing())
-      for point in targets(self.missing()):
+      missing = self.missing()
+      self._check_labels(missing)
+      for point in targets(missing):
         self.coding.settle(point)
       for data, point in self.codings(self.missing()):
         self.coding.code(data, point)
@@ -198,10 +199,11 @@ class Study:
 
   # ------------------------------------------------------------------------------------ parts of the verbs
 
-  def _check_labels(self, cells: Iterable[Cell]) -> None:
+  def _check_labels(self, cells: list[Cell]) -> None:
     """Raises what measuring and training would raise, before hours of coding have passed."""
-    used = ((cell.model, [cell.data, *(weights.data for weights in self.untrained([cell]))]) for cell in cells)
-    for model, data in dict.fromkeys((model, data) for model, names in used for data in names):
+    fed = [(cell.model, cell.data) for cell in cells]
+    fed += [(cell.model, weights.data) for cell in cells for weights in self.untrained([cell])]
+    for model, data in dict.fromkeys(fed):
       self.bench.labelled(self.bench.models[model], data)
 
   def _train(self, name: str, weights: Weights) -> None:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-N_OUT, N_TAPS = 4, 3
+_N_OUT, _N_TAPS = 4, 3
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 _DATA = (  # a row each of the six, by the rows of x
   (4, 0, -5, 0, 1, 0),
@@ -60,10 +60,10 @@ def transform(x: jax.Array, stride: int = 1) -> list[jax.Array]:
   `stride` rows are taken together, as one of more channels, and as many zeros stand above the picture.
   """
   b, h, w, c = x.shape
-  n_fours = -(-h // (N_OUT * stride))
-  below = N_OUT * stride * (n_fours + 1) - stride - h
-  fours = jnp.pad(x, ((0, 0), (stride, below), (0, 0), (0, 0))).reshape(b, n_fours + 1, N_OUT, stride, w, c)
-  rows = [fours[:, :-1, i] for i in range(N_OUT)] + [fours[:, 1:, i] for i in range(N_TAPS - 1)]
+  n_fours = -(-h // (_N_OUT * stride))
+  below = _N_OUT * stride * (n_fours + 1) - stride - h
+  fours = jnp.pad(x, ((0, 0), (stride, below), (0, 0), (0, 0))).reshape(b, n_fours + 1, _N_OUT, stride, w, c)
+  rows = [fours[:, :-1, i] for i in range(_N_OUT)] + [fours[:, 1:, i] for i in range(_N_TAPS - 1)]
   return lax.optimization_barrier([row.reshape(b, -1, w, c) for row in _combined(_DATA, rows)])
 
 
@@ -75,7 +75,7 @@ def filtered(transformed: Sequence[jax.Array], kernel: jax.Array, stride: int, p
     pads: zeros to the left and to the right.
   """
   k, l, c, n = kernel.shape
-  taps = jnp.pad(kernel, ((0, N_TAPS * stride - k), (0, 0), (0, 0), (0, 0))).reshape(N_TAPS, stride, l, c, n)
+  taps = jnp.pad(kernel, ((0, _N_TAPS * stride - k), (0, 0), (0, 0), (0, 0))).reshape(_N_TAPS, stride, l, c, n)
   products = [
     lax.conv_general_dilated(rows, tap, (stride, stride), ((0, 0), pads), dimension_numbers=LAYOUT)
     for rows, tap in zip(transformed, _combined(_TAPS, taps), strict=True)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import seeded
+from test_winograd import n_convolutions
 
 from robust_compress import winograd
 from robust_compress.codecs.learned.networks.convolution import convolve, transpose
+from robust_compress.codecs.learned.networks.layers import Deconv
 
 
 @pytest.fixture(params=["as XLA does it", "filtered"])
@@ -33,10 +35,6 @@ def defined(x, kernel, stride):
   return exact
 
 
-def n_convolutions(function, *arguments):
-  return jax.jit(function).lower(*arguments).as_text().count("stablehlo.convolution")
-
-
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 1), (5, 2)])
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (8, 6), (14, 4), (24, 10)])  # full fours of rows, and not
 def test_a_convolution_is_its_definition(way, size, stride, height, width):
@@ -49,11 +47,12 @@ def test_a_convolution_is_its_definition(way, size, stride, height, width):
 @pytest.mark.parametrize(("n", "n_at_once"), [(3, 1), (16, 4)])  # all phases at once, and one by one
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 6), (7, 3)])
 def test_a_transposed_convolution_is_its_definition(way, n, n_at_once, height, width):
-  x, kernel = case(height, width, 5, n)
+  (x, kernel), bias = case(height, width, 5, n), seeded.normal("bias", (n,))
   exact = np.zeros((2, 2 * height + 4, 2 * width + 4, n))
   for p, q, u, v in np.ndindex(height, width, 5, 5):
     exact[:, 2 * p + u, 2 * q + v] += np.float64(x[:, p, q]) @ kernel[u, v]
-  np.testing.assert_allclose(transpose(x, kernel), exact[:, 2:-2, 2:-2], atol=1e-4)
+  found = Deconv(n).apply({"params": {"transposed": kernel, "bias": bias}}, x)
+  np.testing.assert_allclose(found, exact[:, 2:-2, 2:-2] + bias, atol=1e-4)
   is_filtered = way == "filtered" and n_at_once == 4
   assert n_convolutions(lambda x: transpose(x, kernel), x) == n_at_once * (6 if is_filtered else 1)
 

@@ -1,4 +1,4 @@
-"""Layers that the architectures share: norms, stochastic depth, the transformer's MLP.
+"""Layers that the architectures share: convolution, norms, stochastic depth, the transformer's MLP.
 
 Every module computes in `dtype` and keeps its parameters and statistics in float32, so nothing is promoted silently.
 """
@@ -32,7 +32,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, strides: Any, pads: Any, **option
   return winograd.where_it_pays(winograd.convolve, plain, x, kernel)
 
 
-Conv = partial(nn.Conv, conv_general_dilated_cls=lambda: _convolve)
+Conv = partial(nn.Conv, conv_general_dilated_cls=lambda: _convolve)  # nn.Conv, faster where it is 3×3, large and wide
 
 
 class BatchNorm(nn.Module):
